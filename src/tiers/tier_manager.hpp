@@ -37,7 +37,7 @@ struct ObjectSpec {
   Bytes bytes;
   Tier home = Tier::kHost;
   Backing backing = Backing::kNone;
-  StoreId store_id;  ///< with Backing::kStore
+  StoreId store_id{};  ///< with Backing::kStore
 };
 
 class TierManager;

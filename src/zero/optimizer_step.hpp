@@ -1,0 +1,50 @@
+// The optimizer over sub-groups: state read ahead, one pass over memory, written behind. No torch.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "optim/cpu_optimizer.hpp"
+#include "tiers/tier_manager.hpp"
+#include "zero/segment_table.hpp"
+#include "zero/state_objects.hpp"
+
+namespace strata::zero {
+
+struct OptimizerStepOptions {
+  /// Bytes of sub-groups to read ahead of the one that is computed; the tier's pool bounds it too.
+  Bytes lookahead{256u << 20};
+};
+
+/// Not thread-safe; everything it is given outlives it.
+class OptimizerStep {
+ public:
+  OptimizerStep(std::span<const UnitLayout> layouts, const StateObjects& objects, tiers::TierManager& tiers,
+                optim::CpuOptimizer& optimizer, std::uint32_t rank, const OptimizerStepOptions& options);
+
+  /// One applied step over every trainable element: `groups[g]` are the constants of parameter group g. On an error the
+  /// state is undefined until the store is rolled back.
+  [[nodiscard]] Status run(std::span<const kernels::AdamConstants> groups);
+
+ private:
+  struct Piece {
+    std::uint32_t unit = 0;
+    std::uint32_t section = 0;
+    std::uint32_t sub_group = 0;
+    std::vector<ObjectId> needs;  ///< in the order in which they will be leased
+  };
+
+  void look_ahead(std::size_t current);
+  [[nodiscard]] Status run_section(std::size_t first, std::size_t count, std::span<const kernels::AdamConstants> groups);
+
+  std::span<const UnitLayout> layouts_;
+  const StateObjects& objects_;
+  tiers::TierManager& tiers_;
+  optim::CpuOptimizer& optimizer_;
+  std::uint32_t rank_;
+  OptimizerStepOptions options_;
+  std::vector<Piece> pieces_;
+};
+
+}  // namespace strata::zero
