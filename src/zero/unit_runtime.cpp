@@ -1,0 +1,360 @@
+#include "zero/unit_runtime.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include <ATen/Functions.h>
+#include <c10/core/StorageImpl.h>
+#include <fmt/format.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/graph_task.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include "base/check.hpp"
+#include "zero/operation_error.hpp"
+#include "zero/tensor_types.hpp"
+
+namespace strata::zero {
+namespace {
+
+using torch::autograd::variable_list;
+
+bool inside_graph() { return torch::autograd::get_current_graph_task_id() != -1; }
+
+struct SectionStorage {
+  c10::intrusive_ptr<c10::StorageImpl> storage;
+  Bytes bytes;
+  tiers::ReadLease shard;         // one rank: the whole section
+  tiers::WriteLease gathered;     // several ranks
+};
+
+c10::intrusive_ptr<c10::StorageImpl> make_storage(Bytes bytes) {
+  return c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), bytes.value,
+                                               c10::DataPtr(nullptr, c10::Device(c10::DeviceType::CPU)), nullptr,
+                                               /*resizable=*/false);
+}
+
+}  // namespace
+
+struct UnitRuntime::Unit {
+  UnitId id;
+  const UnitLayout* layout = nullptr;
+  const UnitObjects* objects = nullptr;
+  std::vector<SectionStorage> sections;
+  std::vector<std::vector<at::Tensor>> uses;
+  std::vector<std::shared_ptr<torch::autograd::Node>> accumulators;  // keeps the hooked nodes alive
+  std::vector<std::uint8_t> arrived;  // per parameter, since the last complete
+  bool bound = false;
+  bool until_flush = false;  ///< bound by backward or on demand: the flush lets it go, if nothing did before
+};
+
+/// Runs after AccumulateGrad: takes the gradient that it left in the leaf.
+class UnitRuntime::ArrivalHook final : public torch::autograd::FunctionPostHook {
+ public:
+  ArrivalHook(std::weak_ptr<UnitRuntime*> runtime, UnitUse use, std::uint32_t parameter, const at::Tensor& leaf)
+      : runtime_(std::move(runtime)), use_(use), parameter_(parameter), leaf_(leaf.getIntrusivePtr()) {}
+
+  variable_list operator()(const variable_list& outputs, const variable_list&) override {
+    const auto runtime = runtime_.lock();
+    const auto leaf = leaf_.lock();
+    if (runtime && leaf) {
+      const at::Tensor tensor(leaf);
+      at::Tensor gradient = std::move(tensor.mutable_grad());
+      tensor.mutable_grad() = at::Tensor();
+      if (gradient.defined()) (*runtime)->arrived(use_.unit, parameter_, use_.use, std::move(gradient));
+    }
+    return outputs;
+  }
+
+ private:
+  std::weak_ptr<UnitRuntime*> runtime_;
+  UnitUse use_;
+  std::uint32_t parameter_;
+  c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl> leaf_;
+};
+
+/// What the identity node needs when its turn comes; travels through autograd as one opaque argument.
+struct UnitRuntime::InputEvent final : torch::CustomClassHolder {
+  InputEvent(std::weak_ptr<UnitRuntime*> r, std::span<const UnitId> ids)
+      : runtime(std::move(r)), units(ids.begin(), ids.end()) {}
+  std::weak_ptr<UnitRuntime*> runtime;
+  std::vector<UnitId> units;
+};
+
+/// The identity node on a unit's inputs. Its backward is the event "release of weights".
+class UnitRuntime::InputNode final : public torch::autograd::Function<UnitRuntime::InputNode> {
+ public:
+  static variable_list forward(torch::autograd::AutogradContext* context, c10::intrusive_ptr<InputEvent> event,
+                               variable_list inputs) {
+    context->saved_data["event"] = c10::IValue::make_capsule(std::move(event));
+    for (at::Tensor& input : inputs) input = input.view_as(input);
+    return inputs;
+  }
+
+  static variable_list backward(torch::autograd::AutogradContext* context, variable_list gradients) {
+    const auto event = c10::static_intrusive_pointer_cast<InputEvent>(context->saved_data["event"].toCapsule());
+    if (const auto runtime = event->runtime.lock()) (*runtime)->after_backward(event->units);
+    variable_list result = {at::Tensor()};  // of the event
+    result.insert(result.end(), gradients.begin(), gradients.end());
+    return result;
+  }
+};
+
+UnitRuntime::UnitRuntime(std::span<const UnitLayout> layouts, const StateObjects& objects, tiers::TierManager& tiers,
+                         Collectives& collectives, GradientSink& sink, const prefetch::LookaheadOptions& lookahead)
+    : layouts_(layouts),
+      objects_(objects),
+      tiers_(tiers),
+      collectives_(collectives),
+      sink_(sink),
+      lookahead_(tiers, lookahead),
+      self_(std::make_shared<UnitRuntime*>(this)) {
+  for (std::uint32_t u = 0; u < layouts_.size(); ++u) {
+    auto unit = std::make_unique<Unit>();
+    unit->id = UnitId(u);
+    unit->layout = &layouts_[u];
+    unit->objects = &objects_.units[u];
+    unit->arrived.assign(layouts_[u].places.size(), 0);
+    for (const Section& section : layouts_[u].sections) {
+      unit->sections.push_back({make_storage(section.bytes()), section.bytes(), {}, {}});
+      owners_[unit->sections.back().storage.get()] = u;
+    }
+    units_.push_back(std::move(unit));
+  }
+}
+
+UnitRuntime::~UnitRuntime() {
+  self_.reset();
+  const std::lock_guard lock(mutex_);
+  for (auto& unit : units_) unbind(*unit);
+}
+
+std::span<const at::Tensor> UnitRuntime::parameters(UnitUse use) {
+  const std::lock_guard lock(mutex_);
+  Unit& unit = *units_[use.unit.value];
+  while (unit.uses.size() <= use.use) make_use(unit, static_cast<std::uint32_t>(unit.uses.size()));
+  return unit.uses[use.use];
+}
+
+void UnitRuntime::make_use(Unit& unit, std::uint32_t use) {
+  std::vector<at::Tensor> leaves;
+  for (std::uint32_t p = 0; p < unit.layout->places.size(); ++p) {
+    const UnitLayout::Place place = unit.layout->places[p];
+    const Section& section = unit.layout->sections[place.section];
+    const Segment& segment = section.segments[place.segment];
+    SectionStorage& storage = unit.sections[place.section];
+    // set_ checks the bounds, so the storage must have its size while the view is made.
+    storage.storage->set_nbytes(static_cast<std::size_t>(storage.bytes.value));
+    at::Tensor leaf = at::empty({0}, at::TensorOptions().dtype(scalar_type_of(section.dtype)));
+    std::vector<std::int64_t> strides(segment.shape.size());
+    std::int64_t stride = 1;
+    for (std::size_t d = segment.shape.size(); d-- > 0;) {
+      strides[d] = stride;
+      stride *= std::max<std::int64_t>(segment.shape[d], 1);
+    }
+    leaf.set_(c10::Storage(storage.storage), static_cast<std::int64_t>(segment.offset), segment.shape, strides);
+    leaf.set_requires_grad(section.trainable == Trainable::kYes);
+    if (!unit.bound) storage.storage->set_nbytes(static_cast<std::size_t>(0));
+    if (section.trainable == Trainable::kYes) hook_leaf(unit, p, use, leaf);
+    leaves.push_back(std::move(leaf));
+  }
+  unit.uses.push_back(std::move(leaves));
+}
+
+void UnitRuntime::hook_leaf(Unit& unit, std::uint32_t parameter, std::uint32_t use, const at::Tensor& leaf) {
+  auto accumulator = torch::autograd::impl::grad_accumulator(leaf);
+  accumulator->add_post_hook(std::make_unique<ArrivalHook>(self_, UnitUse{unit.id, use}, parameter, leaf));
+  unit.accumulators.push_back(std::move(accumulator));
+}
+
+void UnitRuntime::adopt(UnitId id, std::span<const at::Tensor> own) {
+  const std::lock_guard lock(mutex_);
+  Unit& unit = *units_[id.value];
+  STRATA_CHECK(unit.uses.empty(), "a unit is adopted before its first use");
+  STRATA_CHECK(own.size() == unit.layout->places.size(), "one tensor per parameter");
+  make_use(unit, 0);
+  std::vector<at::Tensor> leaves;
+  unit.accumulators.clear();
+  for (std::uint32_t p = 0; p < own.size(); ++p) {
+    const at::Tensor& mine = unit.uses[0][p];
+    own[p].set_data(mine.detach());
+    if (mine.requires_grad()) hook_leaf(unit, p, 0, own[p]);
+    leaves.push_back(own[p]);
+  }
+  unit.uses[0] = std::move(leaves);
+}
+
+void UnitRuntime::check_unchanged(const Unit& unit) const {
+  for (const auto& leaves : unit.uses) {
+    for (std::size_t p = 0; p < leaves.size(); ++p) {
+      const UnitLayout::Place place = unit.layout->places[p];
+      if (leaves[p].storage().unsafeGetStorageImpl() == unit.sections[place.section].storage.get()) continue;
+      const Segment& segment = unit.layout->sections[place.section].segments[place.segment];
+      throw OperationError({ErrorCode::kInternal, 0,
+                            fmt::format("model changed: parameter '{}' of unit '{}' has another storage than the engine gave it",
+                                        segment.name, unit.layout->name),
+                            "change values in place, or open a new engine for the changed model"});
+    }
+  }
+}
+
+void UnitRuntime::bind(Unit& unit) {
+  if (unit.bound) return;
+  for (std::size_t s = 0; s < unit.sections.size(); ++s) {
+    const SectionObjects& ids = (*unit.objects)[s];
+    SectionStorage& section = unit.sections[s];
+    lookahead_.use(ids.parameter);
+    section.shard = value_or_throw(tiers_.read(ids.parameter, Tier::kDevice));
+    const std::byte* data = section.shard.bytes().data();
+    if (collectives_.world_size() > 1) {
+      section.gathered = value_or_throw(tiers_.write(*ids.gathered, Tier::kDevice, tiers::Content::kOverwrite));
+      const CollectiveTag tag{unit.id, static_cast<std::uint32_t>(s), visit_++};
+      value_or_throw(collectives_.all_gather(section.shard.bytes(), section.gathered.bytes(),
+                                             unit.layout->sections[s].dtype, tag));
+      section.shard.release();
+      data = section.gathered.bytes().data();
+    }
+    section.storage->set_data_ptr_noswap(
+        c10::DataPtr(const_cast<std::byte*>(data), c10::Device(c10::DeviceType::CPU)));
+    section.storage->set_nbytes(static_cast<std::size_t>(section.bytes.value));
+  }
+  unit.bound = true;
+  ++bound_count_;
+}
+
+void UnitRuntime::unbind(Unit& unit) {
+  for (SectionStorage& section : unit.sections) {
+    section.storage->set_data_ptr_noswap(c10::DataPtr(nullptr, c10::Device(c10::DeviceType::CPU)));
+    section.storage->set_nbytes(static_cast<std::size_t>(0));
+    section.shard.release();
+    section.gathered.release();
+  }
+  if (unit.bound) --bound_count_;
+  unit.bound = false;
+  unit.until_flush = false;
+}
+
+std::vector<at::Tensor> UnitRuntime::before_forward(std::span<const UnitId> units, std::vector<at::Tensor> inputs) {
+  const std::lock_guard lock(mutex_);
+  if (auto entered = enter(); !entered) throw OperationError(entered.error());
+  for (const UnitId id : units) {
+    check_unchanged(*units_[id.value]);
+    bind(*units_[id.value]);
+    if (inside_graph()) units_[id.value]->until_flush = true;
+  }
+  variable_list differentiable;
+  for (const at::Tensor& input : inputs) {
+    if (input.defined() && input.requires_grad()) differentiable.push_back(input);
+  }
+  if (differentiable.empty() || !c10::GradMode::is_enabled()) return inputs;
+  const variable_list wrapped =
+      InputNode::apply(c10::make_intrusive<InputEvent>(std::weak_ptr<UnitRuntime*>(self_), units), differentiable);
+  std::size_t next = 0;
+  for (at::Tensor& input : inputs) {
+    if (input.defined() && input.requires_grad()) input = wrapped[next++];
+  }
+  return inputs;
+}
+
+void UnitRuntime::after_forward(std::span<const UnitId> units, std::span<const at::Tensor> outputs) {
+  const std::lock_guard lock(mutex_);
+  for (const at::Tensor& output : outputs) {
+    if (!output.defined() || !output.requires_grad() || output.is_leaf()) continue;
+    std::vector<UnitId> ids(units.begin(), units.end());
+    output.register_hook([self = std::weak_ptr<UnitRuntime*>(self_), ids](const at::Tensor&) {
+      if (const auto runtime = self.lock()) (*runtime)->before_backward(ids);
+    });
+  }
+  if (inside_graph()) return;
+  for (const UnitId id : units) unbind(*units_[id.value]);
+}
+
+void UnitRuntime::before_backward(std::span<const UnitId> units) {
+  const std::lock_guard lock(mutex_);
+  for (const UnitId id : units) {
+    bind(*units_[id.value]);
+    units_[id.value]->until_flush = true;
+  }
+}
+
+void UnitRuntime::after_backward(std::span<const UnitId> units) {
+  const std::lock_guard lock(mutex_);
+  for (const UnitId id : units) release(*units_[id.value]);
+}
+
+void UnitRuntime::release(Unit& unit) {
+  unbind(unit);
+  // With one rank an early complete costs nothing but the accumulator's way home, and frees its place sooner.
+  bool all = true;
+  for (std::uint32_t p = 0; p < unit.arrived.size(); ++p) {
+    const bool trainable = unit.layout->sections[unit.layout->places[p].section].trainable == Trainable::kYes;
+    all = all && (!trainable || unit.arrived[p] != 0);
+  }
+  if (!all && collectives_.world_size() > 1) return;
+  std::fill(unit.arrived.begin(), unit.arrived.end(), std::uint8_t{0});
+  value_or_throw(sink_.complete(unit.id));
+}
+
+void UnitRuntime::arrived(UnitId unit, std::uint32_t parameter, std::uint32_t use, at::Tensor gradient) {
+  const std::lock_guard lock(mutex_);
+  units_[unit.value]->arrived[parameter] = 1;
+  value_or_throw(sink_.add(unit, parameter, gradient, use));
+}
+
+Status UnitRuntime::enter() {
+  const std::lock_guard lock(mutex_);
+  if (observer_error_) {
+    Error error = std::move(*observer_error_);
+    observer_error_.reset();
+    return tl::unexpected(std::move(error));
+  }
+  if (inside_graph()) return {};
+  for (auto& unit : units_) {
+    if (unit->until_flush) unbind(*unit);
+    std::fill(unit->arrived.begin(), unit->arrived.end(), std::uint8_t{0});
+  }
+  return sink_.flush();
+}
+
+void UnitRuntime::abort() {
+  const std::lock_guard lock(mutex_);
+  for (auto& unit : units_) {
+    unbind(*unit);
+    std::fill(unit->arrived.begin(), unit->arrived.end(), std::uint8_t{0});
+    for (auto& leaves : unit->uses) {
+      for (at::Tensor& leaf : leaves) leaf.mutable_grad() = at::Tensor();
+    }
+  }
+  observer_error_.reset();
+  sink_.abort();
+  lookahead_.abort();
+}
+
+void UnitRuntime::end_step() {
+  const std::lock_guard lock(mutex_);
+  lookahead_.end_step(prefetch::Lookahead::Continue::kNo);
+  lookahead_.clear();
+}
+
+UnitRuntimeStats UnitRuntime::stats() const {
+  const std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+void UnitRuntime::bind_owner_of(const c10::StorageImpl* storage) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto owner = owners_.find(storage);
+  if (owner == owners_.end() || units_[owner->second]->bound) return;
+  try {
+    bind(*units_[owner->second]);
+    units_[owner->second]->until_flush = true;
+    ++stats_.demand_fetches;
+  } catch (const OperationError& error) {
+    if (!observer_error_) observer_error_ = error.error();
+  } catch (const std::exception& error) {
+    if (!observer_error_) observer_error_ = Error{ErrorCode::kInternal, 0, error.what(), {}};
+  }
+}
+
+}  // namespace strata::zero
