@@ -5,37 +5,24 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/result.hpp"
 
 namespace strata::model {
 
-/// A file mapped read-only for as long as the object lives.
-class MappedFile {
- public:
-  [[nodiscard]] static Result<MappedFile> open(const std::filesystem::path& path);
-
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  ~MappedFile();
-
-  [[nodiscard]] std::span<const std::uint8_t> bytes() const noexcept { return {data_, size_}; }
-
- private:
-  MappedFile(const std::uint8_t* data, std::size_t size) noexcept : data_(data), size_(size) {}
-
-  const std::uint8_t* data_ = nullptr;
-  std::size_t size_ = 0;
-};
-
-/// All files end to end, cut into windows that don't overlap. Files are mapped, so the page cache holds them, not the
-/// budget. Immutable after open; any thread may read.
+/// All files end to end, cut into windows that don't overlap. Content stays in the files and the page cache: a sample is
+/// read when it is asked for, so a corpus of any size costs only the table of its files. Immutable after open; any thread
+/// may read.
 class ByteDataset {
  public:
-  /// Paths are files or folders. Folders are walked recursively in bytewise order of their paths; hidden entries, links
-  /// to folders, empty files and files that look binary are skipped. A file that is named itself is always taken.
-  /// kUsage: no path, a missing path, no text at all, or less text than one window needs.
+  /// At most about this much is read by open() for the entropy and the fingerprint.
+  static constexpr std::uint64_t kScanBytes = std::uint64_t{256} << 20;
+
+  /// Paths are files or folders. Folders are walked recursively in bytewise order of their paths; hidden entries,
+  /// links, empty files and files that look binary are skipped. A file that is named itself is always taken.
+  /// kUsage: no path, a missing path, no text at all, less text than one window needs; kIo: something can't be read.
   [[nodiscard]] static Result<ByteDataset> open(const std::vector<std::filesystem::path>& paths, std::int64_t sequence);
 
   [[nodiscard]] std::int64_t sequence() const noexcept { return sequence_; }
@@ -43,7 +30,8 @@ class ByteDataset {
   [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_; }
   [[nodiscard]] std::size_t files() const noexcept { return files_.size(); }
 
-  /// Entropy of single bytes in nats: the loss of the best model that ignores context.
+  /// Entropy of single bytes in nats: the loss of the best model that ignores context. From a sample of the blocks when
+  /// the corpus is larger than kScanBytes.
   [[nodiscard]] double unigram_entropy() const noexcept { return unigram_entropy_; }
 
   /// Changes with the names, sizes, order or (sampled) content of the files, and with the sequence length.
@@ -54,16 +42,25 @@ class ByteDataset {
   [[nodiscard]] std::uint64_t window_of(std::uint64_t index, std::uint64_t seed) const;
 
   /// Sample `index`; both spans have sequence() elements, and targets[i] is the byte after ids[i].
-  void sample(std::uint64_t index, std::uint64_t seed, std::span<std::int64_t> ids,
-              std::span<std::int64_t> targets) const;
+  /// kIo: a file is gone, unreadable or shorter than it was.
+  [[nodiscard]] Status sample(std::uint64_t index, std::uint64_t seed, std::span<std::int64_t> ids,
+                              std::span<std::int64_t> targets) const;
 
  private:
   struct File {
-    std::uint64_t begin;  ///< position of its first byte in the concatenation
-    MappedFile map;
+    std::filesystem::path path;
+    std::string name;         ///< relative to the path that was given, so that a moved corpus is the same corpus
+    std::uint64_t begin = 0;  ///< position of its first byte in the concatenation
+    std::uint64_t size = 0;
   };
 
   ByteDataset() = default;
+
+  [[nodiscard]] Status add(const std::filesystem::path& path);
+  [[nodiscard]] Status add_folder(const std::filesystem::path& folder);
+  void append(std::filesystem::path path, std::string name, std::uint64_t size);
+  [[nodiscard]] Status scan();
+  [[nodiscard]] Status read_at(std::uint64_t position, std::span<std::uint8_t> out) const;
 
   std::vector<File> files_;
   std::int64_t sequence_ = 0;
