@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/result.hpp"
@@ -20,6 +21,7 @@
 #include "memory/arena.hpp"
 #include "strata/types.hpp"
 #include "tiers/budget.hpp"
+#include "tiers/lane.hpp"
 #include "tiers/state_store.hpp"
 
 namespace strata::tiers {
@@ -59,6 +61,7 @@ class ReadLease {
   TierManager* manager_ = nullptr;
   ObjectId object_;
   Tier tier_ = Tier::kDevice;
+  std::thread::id holder_;
   std::span<const std::byte> bytes_;
 };
 
@@ -83,6 +86,7 @@ class WriteLease {
   TierManager* manager_ = nullptr;
   ObjectId object_;
   Tier tier_ = Tier::kDevice;
+  std::thread::id holder_;
   std::span<std::byte> bytes_;
 };
 
@@ -90,9 +94,6 @@ enum class Content : std::uint8_t {
   kKeep,      ///< the bytes are read first (read-modify-write)
   kOverwrite  ///< the bytes are undefined on entry; nothing is fetched
 };
-
-enum class Lane : std::uint8_t { kDiskRead, kDiskWrite, kHostToDevice, kDeviceToHost };
-inline constexpr std::size_t kLaneCount = 4;
 
 struct TierStats {
   std::array<std::uint64_t, kLaneCount> bytes{};      ///< payload completed, since the manager was made
