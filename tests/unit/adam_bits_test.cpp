@@ -52,7 +52,7 @@ TEST_P(AdamBitsTest, SizesAroundEveryWidthAndBlockBorder) {
   std::mt19937_64 random(test::test_seed());
   std::vector<std::size_t> sizes;
   for (std::size_t n = 0; n <= 132; ++n) sizes.push_back(n);
-  for (const std::size_t border : {4096, 49152}) {
+  for (const std::size_t border : {std::size_t{4096}, std::size_t{49152}}) {
     for (const int delta : {-33, -32, -17, -16, -1, 0, 1, 15, 16, 17, 31, 32, 33}) {
       sizes.push_back(border + static_cast<std::size_t>(delta));
     }

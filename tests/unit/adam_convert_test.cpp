@@ -67,7 +67,7 @@ TEST_P(ConvertTest, RemainderOfTheRoundingFitsSixteenBits) {
 }
 
 TEST_P(ConvertTest, WideningIsExactForAllValues) {
-  for (const std::size_t n : {65536, 65535, 17}) {
+  for (const std::size_t n : {65536u, 65535u, 17u}) {
     Guarded<std::uint16_t> from(n, 1);
     Guarded<float> to(n, 3);
     Guarded<float> expected = to;
