@@ -10,3 +10,9 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_NM AND NOT STRATA_SAN
            "-DOBJECTS=$<TARGET_OBJECTS:strata_kernels>" -P ${CMAKE_CURRENT_LIST_DIR}/support/no_weak_symbols.cmake)
   set_tests_properties(kernels_symbols_test PROPERTIES LABELS quick TIMEOUT 60)
 endif()
+
+# A tiny run, so that the benchmark can't rot.
+if(TARGET bench_adam)
+  add_test(NAME bench_adam_smoke COMMAND bench_adam --params=98304 --benchmark_min_time=0.001)
+  set_tests_properties(bench_adam_smoke PROPERTIES LABELS quick TIMEOUT 60)
+endif()
