@@ -45,16 +45,15 @@ class LaneThread {
   }
 
   void push(Copy& copy) {
-    {
-      const std::lock_guard lock(mutex_);
-      copy.next = nullptr;
-      if (last_ != nullptr) {
-        last_->next = &copy;
-      } else {
-        first_ = &copy;
-      }
-      last_ = &copy;
+    const std::lock_guard lock(mutex_);
+    copy.next = nullptr;
+    if (last_ != nullptr) {
+      last_->next = &copy;
+    } else {
+      first_ = &copy;
     }
+    last_ = &copy;
+    // Under the lock: once it is released the copy may be done, and its owner may destroy the device.
     wake_.notify_one();
   }
 

@@ -11,6 +11,11 @@ std::size_t index_of(Lane lane) {
 
 }  // namespace
 
+Mover::~Mover() {
+  std::unique_lock lock(mutex_);
+  no_calls_.wait(lock, [this] { return calls_ == 0; });
+}
+
 void Mover::start(Transfer& transfer) {
   STRATA_CHECK(transfer.from != transfer.to, "a transfer within one tier");
   STRATA_CHECK(transfer.on_complete != nullptr, "a transfer without a callback");
@@ -46,6 +51,7 @@ void Mover::start_io(Transfer& transfer, io::Op op, std::byte* data) {
   transfer.lane_ = op == io::Op::kRead ? Lane::kDiskRead : Lane::kDiskWrite;
   enter(transfer.lane_);
   engine_->submit(request);
+  submitted();
 }
 
 void Mover::start_copy(Transfer& transfer, device::CopyLane lane, std::byte* destination, const std::byte* source) {
@@ -60,6 +66,7 @@ void Mover::start_copy(Transfer& transfer, device::CopyLane lane, std::byte* des
   transfer.lane_ = lane == device::CopyLane::kHostToDevice ? Lane::kHostToDevice : Lane::kDeviceToHost;
   enter(transfer.lane_);
   device_.submit(copy);
+  submitted();
 }
 
 void Mover::on_request(io::Request& request) noexcept {
@@ -88,6 +95,12 @@ void Mover::finish_leg(Transfer& transfer) noexcept {
 void Mover::enter(Lane lane) {
   const std::lock_guard lock(mutex_);
   if (in_flight_[index_of(lane)]++ == 0) busy_since_ns_[index_of(lane)] = now_ns();
+  ++calls_;
+}
+
+void Mover::submitted() {
+  const std::lock_guard lock(mutex_);
+  if (--calls_ == 0) no_calls_.notify_all();  // under the lock: the mover may be gone once it is released
 }
 
 void Mover::leave(Lane lane, Bytes moved) {

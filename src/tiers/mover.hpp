@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -56,10 +57,12 @@ struct LaneTotals {
 };
 
 /// Thread-safe. `device` and `engine` outlive it; `engine` may be null when nothing touches the disk. Nothing may be in
-/// flight at its end.
+/// flight at its end; the destructor waits for threads that are still on their way out of submit() of a transfer that
+/// has completed meanwhile, so that the engine and the device can go right after it.
 class Mover {
  public:
   Mover(device::Device& device, io::Engine* engine) : device_(device), engine_(engine) {}
+  ~Mover();
   Mover(const Mover&) = delete;
   Mover& operator=(const Mover&) = delete;
 
@@ -76,7 +79,8 @@ class Mover {
   static void on_copy(device::Copy& copy) noexcept;
   /// The leg that runs is over: starts the next one or completes the transfer.
   void finish_leg(Transfer& transfer) noexcept;
-  void enter(Lane lane);
+  void enter(Lane lane);  ///< a leg begins, and a call of submit()
+  void submitted();       ///< the call has returned
   void leave(Lane lane, Bytes moved);
 
   // Fixed after start.
@@ -84,6 +88,8 @@ class Mover {
   io::Engine* const engine_;
   // Any thread, under mutex_.
   mutable std::mutex mutex_;
+  std::condition_variable no_calls_;
+  std::uint32_t calls_ = 0;  ///< threads inside submit()
   LaneTotals totals_;
   std::array<std::uint32_t, kLaneCount> in_flight_{};
   std::array<std::uint64_t, kLaneCount> busy_since_ns_{};
