@@ -1,5 +1,8 @@
 #include "zero/optimizer_step.hpp"
 
+#include <chrono>
+#include <utility>
+
 #include "base/check.hpp"
 
 namespace strata::zero {
@@ -64,6 +67,8 @@ Status OptimizerStep::run(std::span<const kernels::AdamConstants> groups) {
   return {};
 }
 
+double OptimizerStep::take_compute_s() { return std::exchange(compute_s_, 0.0); }
+
 Status OptimizerStep::run_section(std::size_t first, std::size_t count,
                                   std::span<const kernels::AdamConstants> groups) {
   const Piece& head = pieces_[first];
@@ -106,7 +111,9 @@ Status OptimizerStep::run_section(std::size_t first, std::size_t count,
       piece.block.n = part.count;
       work.push_back(piece);
     }
+    const auto start = std::chrono::steady_clock::now();
     optimizer_.step(work);
+    compute_s_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
   return {};
 }

@@ -27,6 +27,9 @@ class OptimizerStep {
   /// state is undefined until the store is rolled back.
   [[nodiscard]] Status run(std::span<const kernels::AdamConstants> groups);
 
+  /// Seconds that run() computed (rather than waited) since the last call.
+  [[nodiscard]] double take_compute_s();
+
  private:
   struct Piece {
     std::uint32_t unit = 0;
@@ -45,6 +48,7 @@ class OptimizerStep {
   std::uint32_t rank_;
   OptimizerStepOptions options_;
   std::vector<Piece> pieces_;
+  double compute_s_ = 0;
 };
 
 }  // namespace strata::zero

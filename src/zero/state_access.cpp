@@ -1,7 +1,6 @@
 #include "zero/state_access.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 namespace strata::zero {
@@ -86,11 +85,6 @@ Status initialize_unit(std::uint32_t unit, std::span<const UnitLayout> layouts, 
   return {};
 }
 
-std::string_view name_of(StateKind kind) {
-  constexpr std::array<std::string_view, 3> names = {"master", "exp_avg", "exp_avg_sq"};
-  return names[static_cast<std::size_t>(kind)];
-}
-
 std::vector<ParameterPlace> trainable_parameters(std::span<const UnitLayout> layouts) {
   std::vector<ParameterPlace> places;
   for (std::uint32_t u = 0; u < layouts.size(); ++u) {
@@ -107,7 +101,7 @@ std::vector<ParameterPlace> trainable_parameters(std::span<const UnitLayout> lay
   return places;
 }
 
-Status read_state(const ParameterPlace& place, StateKind kind, std::span<const UnitLayout> layouts,
+Status read_state(const ParameterPlace& place, formats::StateKind kind, std::span<const UnitLayout> layouts,
                   const StateObjects& objects, tiers::TierManager& tiers,
                   const std::function<Status(std::span<const float>)>& sink) {
   const Section& section = layouts[place.unit].sections[place.section];
@@ -115,7 +109,7 @@ Status read_state(const ParameterPlace& place, StateKind kind, std::span<const U
   const Segment& segment = section.segments[place.segment];
   const std::uint64_t begin = segment.offset;
   const std::uint64_t end = segment.offset + segment.numel;
-  if (kind == StateKind::kMaster && section.dtype == DType::kFloat32) {
+  if (kind == formats::StateKind::kMaster && section.dtype == DType::kFloat32) {
     STRATA_ASSIGN(const tiers::ReadLease parameter, tiers.read(ids.parameter, Tier::kHost));
     return sink({reinterpret_cast<const float*>(parameter.bytes().data()) + begin, segment.numel});
   }

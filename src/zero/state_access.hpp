@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "formats/state_digest.hpp"
 #include "optim/cpu_optimizer.hpp"
 #include "tiers/tier_manager.hpp"
 #include "zero/segment_table.hpp"
@@ -24,10 +25,6 @@ using ElementSource =
                                      const StateObjects& objects, tiers::TierManager& tiers,
                                      optim::CpuOptimizer& optimizer, std::uint32_t rank, const ElementSource& source);
 
-/// Kinds of state, numbered as in docs/formats.md, "Digests".
-enum class StateKind : std::uint8_t { kMaster = 0, kExpAvg = 1, kExpAvgSq = 2 };
-[[nodiscard]] std::string_view name_of(StateKind kind);
-
 /// Where a trainable parameter lives.
 struct ParameterPlace {
   std::string name;
@@ -42,7 +39,7 @@ struct ParameterPlace {
 [[nodiscard]] std::vector<ParameterPlace> trainable_parameters(std::span<const UnitLayout> layouts);
 
 /// Hands the float32 elements of one kind of state of one parameter to `sink`, in order, in pieces. One rank only.
-[[nodiscard]] Status read_state(const ParameterPlace& place, StateKind kind, std::span<const UnitLayout> layouts,
+[[nodiscard]] Status read_state(const ParameterPlace& place, formats::StateKind kind, std::span<const UnitLayout> layouts,
                                 const StateObjects& objects, tiers::TierManager& tiers,
                                 const std::function<Status(std::span<const float>)>& sink);
 

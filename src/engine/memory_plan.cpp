@@ -1,0 +1,355 @@
+#include "engine/memory_plan.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include <fmt/format.h>
+
+#include "base/size_text.hpp"
+#include "tiers/state_store.hpp"
+
+namespace strata::engine {
+namespace {
+
+using zero::Section;
+using zero::Trainable;
+
+constexpr std::uint64_t kPreferredSubGroup = 4u << 20;
+constexpr std::uint64_t kSmallestSubGroup = 64u << 10;
+
+Bytes in_blocks(Bytes bytes) { return round_up(bytes, kBlockAlignment); }
+
+std::size_t index(Kind kind) { return static_cast<std::size_t>(kind); }
+std::size_t index(Tier tier) { return static_cast<std::size_t>(tier); }
+
+class Planner {
+ public:
+  explicit Planner(const PlanInput& input) : in_(input) {
+    plan_.tiers[index(Tier::kDevice)].budget = in_.device_memory;
+    plan_.tiers[index(Tier::kHost)].budget = in_.host_memory;
+    plan_.tiers[index(Tier::kDisk)].budget = in_.disk_space;
+    plan_.slots = in_.config.strata.durable_steps ? 2 : 1;
+    if (plan_.slots == 2 && in_.config.strata.commit_interval > 1) plan_.slots = 3;
+  }
+
+  MemoryPlan run() && {
+    place_parameters_and_optimizer();
+    place_gradients();
+    plan_host_pool();
+    plan_device();
+    plan_disk();
+    return std::move(plan_);
+  }
+
+ private:
+  TierPlan& tier(Tier t) { return plan_.tiers[index(t)]; }
+  void count(Tier t, Kind kind, Bytes bytes) { tier(t).by_kind[index(kind)] += bytes; }
+
+  template <class Visit>
+  void for_each_section(Visit visit) {
+    for (std::size_t u = 0; u < in_.layouts.size(); ++u) {
+      for (std::size_t s = 0; s < in_.layouts[u].sections.size(); ++s) {
+        visit(in_.layouts[u].sections[s], plan_.placements[u][s]);
+      }
+    }
+  }
+
+  void place_parameters_and_optimizer() {
+    const auto& parameters = in_.config.zero.offload_param;
+    const auto& optimizer = in_.config.zero.offload_optimizer;
+    const bool in_memory = in_.mode == Mode::kInMemory;
+    std::uint64_t sub_groups = 0;
+    for (const auto& layout : in_.layouts) {
+      for (const auto& section : layout.sections) sub_groups += section.sub_groups.size();
+    }
+    // `ratio` of the sub-groups goes to the offload tier; the first ones stay one tier nearer.
+    const auto nearer = static_cast<std::uint64_t>(
+        static_cast<double>(sub_groups) * (1.0 - std::clamp(optimizer.ratio, 0.0, 1.0)) + 0.5);
+    std::uint64_t seen = 0;
+    std::uint64_t in_cpu = 0;
+    Bytes host_parameters;
+    for (const auto& layout : in_.layouts) {
+      zero::UnitPlacement unit;
+      for (const auto& section : layout.sections) {
+        zero::SectionPlacement placement;
+        placement.parameter = Tier::kDevice;
+        if (!in_memory && parameters.device == OffloadDevice::kCpu) placement.parameter = Tier::kHost;
+        if (!in_memory && parameters.device == OffloadDevice::kNvme) {
+          placement.parameter = Tier::kDisk;
+          const Bytes bytes = in_blocks(section.shard_bytes());
+          // Host memory is first for rings and gradients: parameters that may stay get at most a quarter of it.
+          if (in_cpu + section.shard_elements <= parameters.max_in_cpu &&
+              host_parameters + bytes <= in_.host_memory / 4) {
+            placement.parameter = Tier::kHost;
+            in_cpu += section.shard_elements;
+            host_parameters += bytes;
+          }
+        }
+        for (std::size_t k = 0; k < section.sub_groups.size(); ++k) {
+          const bool stays = seen++ < nearer;
+          Tier home = Tier::kDevice;
+          if (!in_memory && optimizer.device == OffloadDevice::kCpu) home = stays ? Tier::kDevice : Tier::kHost;
+          if (!in_memory && optimizer.device == OffloadDevice::kNvme) home = stays ? Tier::kHost : Tier::kDisk;
+          placement.optimizer.push_back(home);
+        }
+        unit.push_back(std::move(placement));
+      }
+      plan_.placements.push_back(std::move(unit));
+    }
+    for_each_section([this](const Section& section, const zero::SectionPlacement& placement) {
+      if (placement.parameter != Tier::kDisk) {
+        count(placement.parameter, Kind::kParameter, in_blocks(section.shard_bytes()));
+      }
+      for (std::size_t k = 0; k < section.sub_groups.size(); ++k) {
+        if (placement.optimizer[k] == Tier::kDisk) continue;
+        count(placement.optimizer[k], Kind::kOptimizer, in_blocks(state_bytes(section, k)));
+      }
+    });
+  }
+
+  static Bytes state_bytes(const Section& section, std::size_t k) {
+    return zero::state_arrays(section.dtype, section.sub_groups[k]).bytes();
+  }
+
+  [[nodiscard]] Bytes gradient_bytes(const Section& section) const {
+    return in_blocks(bytes_of(zero::gradient_type_of(section, in_.gradient_type), section.shard_elements));
+  }
+
+  /// What the pool of the host tier must hold at once, when gradients are `spilled`.
+  struct PoolNeed {
+    Bytes least;
+    Bytes wanted;
+  };
+  PoolNeed host_pool(bool gradients_spilled) {
+    Bytes largest_state;
+    Bytes largest_section;  // parameter and gradient that one section's step holds beside the ring
+    Bytes largest_gradient;
+    bool any = false;
+    for_each_section([&](const Section& section, const zero::SectionPlacement& placement) {
+      Bytes section_bytes;
+      if (placement.parameter == Tier::kDisk || (in_.addressing == device::Addressing::kSeparate &&
+                                                 placement.parameter != Tier::kHost)) {
+        section_bytes += in_blocks(section.shard_bytes());
+        any = true;
+      }
+      if (section.trainable == Trainable::kYes && gradients_spilled) {
+        section_bytes += gradient_bytes(section);
+        largest_gradient = std::max(largest_gradient, gradient_bytes(section));
+        any = true;
+      }
+      largest_section = std::max(largest_section, section_bytes);
+      for (std::size_t k = 0; k < section.sub_groups.size(); ++k) {
+        if (placement.optimizer[k] != Tier::kDisk) continue;
+        largest_state = std::max(largest_state, in_blocks(state_bytes(section, k)));
+        any = true;
+      }
+    });
+    if (!any) return {};
+    // A tied unit's accumulator and the next unit's may be held at once in backward.
+    return {std::max(largest_section + largest_state * 2, largest_gradient * 2 + largest_section),
+            largest_section * 3 + largest_state * 6};
+  }
+
+  void place_gradients() {
+    const Tier nearest =
+        in_.mode == Mode::kInMemory || in_.config.zero.offload_optimizer.device == OffloadDevice::kNone
+            ? Tier::kDevice
+            : Tier::kHost;
+    Bytes all;
+    for_each_section([&](const Section& section, const zero::SectionPlacement&) {
+      if (section.trainable == Trainable::kYes) all += gradient_bytes(section);
+    });
+    const Bytes homes = tier(Tier::kHost).total();
+    Bytes room;
+    bool spill = false;
+    if (nearest == Tier::kHost) {
+      spill = homes + all + host_pool(false).least > in_.host_memory;
+      const Bytes pool = host_pool(spill).least;
+      if (in_.host_memory > homes + pool) room = in_.host_memory - homes - pool;
+    }
+    Bytes placed;
+    for_each_section([&](const Section& section, zero::SectionPlacement& placement) {
+      if (section.trainable == Trainable::kNo) return;
+      const Bytes bytes = gradient_bytes(section);
+      placement.gradient = nearest;
+      if (spill && placed + bytes > room) {
+        placement.gradient = Tier::kDisk;
+        plan_.scratch += bytes;
+        spilled_ = true;
+        return;
+      }
+      placed += bytes;
+      count(nearest, Kind::kGradient, bytes);
+    });
+  }
+
+  void plan_host_pool() {
+    const PoolNeed need = host_pool(spilled_);
+    const Bytes homes = tier(Tier::kHost).total();
+    Bytes pool = need.least;
+    if (in_.host_memory > homes + pool) pool = std::min(need.wanted, in_.host_memory - homes);
+    pool = std::max(pool, need.least);
+    if (pool.value > 0) count(Tier::kHost, Kind::kStaging, pool);
+    plan_.host_budget = tier(Tier::kHost).total();
+    if (plan_.host_budget > in_.host_memory) {
+      misfit(Tier::kHost, plan_.host_budget,
+             fmt::format("--host-memory {} (or strata.host_memory){}", format_size(ceil_mib(plan_.host_budget)),
+                         in_.config.zero.offload_optimizer.device == OffloadDevice::kCpu
+                             ? ", or zero_optimization.offload_optimizer.device \"nvme\""
+                             : ""));
+    }
+  }
+
+  void plan_device() {
+    const Bytes homes = tier(Tier::kDevice).total();
+    auto copied = [&](const zero::SectionPlacement& placement) {
+      return placement.parameter == Tier::kDisk ||
+             (placement.parameter == Tier::kHost && in_.addressing == device::Addressing::kSeparate);
+    };
+    Bytes all_copies;
+    for_each_section([&](const Section& section, const zero::SectionPlacement& placement) {
+      if (copied(placement)) all_copies += in_blocks(section.bytes());
+    });
+    Bytes least;
+    for (const auto& units : in_.bound_together) {
+      Bytes together;
+      for (const std::uint32_t u : units) {
+        for (std::size_t s = 0; s < in_.layouts[u].sections.size(); ++s) {
+          if (copied(plan_.placements[u][s])) together += in_blocks(in_.layouts[u].sections[s].bytes());
+        }
+      }
+      least = std::max(least, together);
+    }
+    const ActivationNeed& need = in_.activations;
+    const bool recompute = in_.recompute == Recompute::kPerUnit;
+    const Bytes kept = (recompute ? need.checkpoint_per_stage : need.stage_internal) * need.stages;
+    const Bytes inside = std::max(recompute ? need.stage_internal : Bytes(0), need.last_stage);
+    Bytes activations = kept + inside;
+    if (homes + least + activations > in_.device_memory && recompute && in_.mode == Mode::kOffloaded &&
+        homes + least + need.checkpoint_per_stage * 3 + inside <= in_.device_memory) {
+      spill_checkpoints();
+      activations = need.checkpoint_per_stage * 3 + inside;
+    }
+    const Bytes least_total = homes + least + activations;
+    if (least_total > in_.device_memory) {
+      misfit(Tier::kDevice, least_total,
+             fmt::format("--device-memory {} (or strata.device_memory){}", format_size(ceil_mib(least_total)),
+                         recompute ? ", or a smaller micro-batch or sequence" : ", or --recompute unit"));
+    }
+    const Bytes left = in_.device_memory > least_total ? in_.device_memory - least_total : Bytes(0);
+    const Bytes wished = in_.device_pool_units == 0 ? least + left / 2 : least * in_.device_pool_units;
+    const Bytes pool = std::min({all_copies, wished, least + left});
+    plan_.device_pool = homes + pool;
+    if (pool.value > 0) count(Tier::kDevice, Kind::kGathered, pool);
+    plan_.activation_budget =
+        in_.device_memory > plan_.device_pool ? in_.device_memory - plan_.device_pool : Bytes(0);
+    count(Tier::kDevice, Kind::kActivation, activations);
+  }
+
+  void spill_checkpoints() {
+    const Bytes bytes = in_blocks(in_.activations.checkpoint_per_stage) * in_.activations.stages;
+    const Bytes host = tier(Tier::kHost).total();
+    const Bytes extra = in_blocks(in_.activations.checkpoint_per_stage) * 2;
+    if (host + bytes <= in_.host_memory) {
+      plan_.checkpoints = ActivationHome::kHost;
+      count(Tier::kHost, Kind::kActivation, bytes);
+    } else {
+      plan_.checkpoints = ActivationHome::kDisk;
+      plan_.scratch += bytes;
+      if (host + extra <= in_.host_memory) count(Tier::kHost, Kind::kStaging, extra);
+    }
+    plan_.host_budget = tier(Tier::kHost).total();
+  }
+
+  void plan_disk() {
+    std::vector<tiers::StoreObject> stored;
+    Bytes snapshots;
+    for_each_section([&](const Section& section, const zero::SectionPlacement& placement) {
+      stored.push_back({"", section.shard_bytes()});
+      count(Tier::kDisk, Kind::kParameter, in_blocks(section.shard_bytes()) * plan_.slots);
+      const bool trained = section.trainable == Trainable::kYes;
+      if (trained) {
+        (placement.parameter == Tier::kDisk ? plan_.written_per_step : snapshots) += in_blocks(section.shard_bytes());
+      }
+      for (std::size_t k = 0; k < section.sub_groups.size(); ++k) {
+        const Bytes bytes = in_blocks(state_bytes(section, k));
+        stored.push_back({"", bytes});
+        count(Tier::kDisk, Kind::kOptimizer, bytes * plan_.slots);
+        (placement.optimizer[k] == Tier::kDisk ? plan_.written_per_step : snapshots) += bytes;
+      }
+      if (trained && placement.gradient == Tier::kDisk) {
+        count(Tier::kDisk, Kind::kGradient, gradient_bytes(section));
+        plan_.written_per_step += gradient_bytes(section) * in_.config.accumulation;
+      }
+    });
+    if (plan_.checkpoints == ActivationHome::kDisk) {
+      const Bytes bytes = in_blocks(in_.activations.checkpoint_per_stage) * in_.activations.stages;
+      count(Tier::kDisk, Kind::kActivation, bytes);
+      plan_.written_per_step += bytes * in_.config.accumulation;
+    }
+    const Bytes footprint = tiers::StateStore::footprint(stored, plan_.slots, plan_.scratch);
+    const Bytes counted = tier(Tier::kDisk).total();
+    if (footprint > counted) count(Tier::kDisk, Kind::kOther, footprint - counted);
+    const std::uint64_t interval = std::max<std::uint64_t>(1, in_.config.strata.commit_interval);
+    const std::uint64_t commits =
+        in_.mode == Mode::kInMemory ? 1 : in_.steps / interval + (in_.steps % interval != 0 ? 1 : 0);
+    plan_.written_total = plan_.written_per_step * in_.steps + snapshots * commits;
+    if (footprint > in_.disk_space) {
+      misfit(Tier::kDisk, footprint,
+             fmt::format("--disk-space {} (or strata.disk_space) with that much free on the paths{}",
+                         format_size(ceil_mib(footprint)),
+                         plan_.slots > 1 ? ", or strata.durable_steps false (half the space)" : ""));
+    }
+  }
+
+  static Bytes ceil_mib(Bytes bytes) { return round_up(bytes, Bytes(1u << 20)); }
+
+  void misfit(Tier t, Bytes needed, std::string remedy) {
+    if (!plan_.misfit) plan_.misfit = MemoryPlan::Misfit{t, needed, std::move(remedy)};
+  }
+
+  const PlanInput& in_;
+  MemoryPlan plan_;
+  bool spilled_ = false;
+};
+
+}  // namespace
+
+Bytes TierPlan::total() const { return std::accumulate(by_kind.begin(), by_kind.end(), Bytes(0)); }
+
+MemoryPlan plan_memory(const PlanInput& input) { return Planner(input).run(); }
+
+std::uint64_t choose_sub_group(const Config& config, Bytes host_memory) {
+  // A ring of six sub-groups of 12 bytes per element within a third of the host budget.
+  const std::uint64_t by_memory = host_memory.value / 3 / 6 / 12;
+  const std::uint64_t wished = std::min(config.zero.sub_group_size, kPreferredSubGroup);
+  return round_down(std::clamp(std::min(by_memory, wished), kSmallestSubGroup, kPreferredSubGroup), 4096);
+}
+
+Error misfit_error(const MemoryPlan& plan) {
+  const auto& misfit = *plan.misfit;
+  return {ErrorCode::kDoesNotFit, 0,
+          fmt::format("does not fit: the {} tier needs {} and has a budget of {}", name_of(misfit.tier),
+                      format_size(misfit.needed), format_size(plan.tiers[index(misfit.tier)].budget)),
+          "give " + misfit.remedy};
+}
+
+std::string format_plan(const MemoryPlan& plan) {
+  std::string text = fmt::format("{:<8} {:>11} {:>11}   {}\n", "memory", "needed", "budget", "by kind");
+  for (std::size_t t = 0; t < kTierCount; ++t) {
+    const TierPlan& tier = plan.tiers[t];
+    std::string kinds;
+    for (std::size_t k = 0; k < kKindCount; ++k) {
+      if (tier.by_kind[k].value == 0) continue;
+      kinds += fmt::format("{}{} {}", kinds.empty() ? "" : ", ", name_of(static_cast<Kind>(k)),
+                           format_size(tier.by_kind[k]));
+    }
+    text += fmt::format("{:<8} {:>11} {:>11}   {}\n", name_of(static_cast<Tier>(t)), format_size(tier.total()),
+                        format_size(tier.budget), kinds.empty() ? "nothing" : kinds);
+  }
+  text += fmt::format("the run will write {} to disk ({} per step)", format_size(plan.written_total),
+                      format_size(plan.written_per_step));
+  return text;
+}
+
+}  // namespace strata::engine

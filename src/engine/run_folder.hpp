@@ -1,0 +1,41 @@
+// A run's folder (`--out`): what was asked for, where the bytes are, and who has it open. No torch.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "strata/types.hpp"
+#include "zero/segment_table.hpp"
+
+namespace strata::engine {
+
+/// RUN/run.json, schema strata.run/1: written before the first step, replaced when a resume changes settings.
+struct RunRecord {
+  std::string run_id;  ///< 32 hex digits
+  std::uint64_t created_unix_s = 0;
+  std::uint32_t world_size = 1;
+  std::uint32_t slots = 2;
+  Bytes scratch;
+  std::uint64_t sub_group_elements = 0;
+  std::vector<std::filesystem::path> paths;
+  std::vector<zero::UnitInfo> units;
+  /// The command's settings as flat text pairs, in order; what `--resume` compares.
+  std::vector<std::pair<std::string, std::string>> settings;
+};
+
+/// Fresh and random.
+[[nodiscard]] Result<std::string> make_run_id();
+
+/// Atomic: written beside, synced, renamed, the folder synced.
+[[nodiscard]] Status write_run(const std::filesystem::path& folder, const RunRecord& record);
+/// kStore when there is no run, or it is of an unknown version or damaged.
+[[nodiscard]] Result<RunRecord> read_run(const std::filesystem::path& folder);
+[[nodiscard]] bool has_run(const std::filesystem::path& folder);
+
+/// Writes `text` to `file` so that a crash leaves the old content or the new.
+[[nodiscard]] Status write_file_atomically(const std::filesystem::path& file, const std::string& text);
+
+}  // namespace strata::engine
