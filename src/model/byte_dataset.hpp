@@ -5,23 +5,22 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "base/result.hpp"
+#include "model/text_files.hpp"
 
 namespace strata::model {
 
-/// All files end to end, cut into windows that don't overlap. Content stays in the files and the page cache: a sample is
-/// read when it is asked for, so a corpus of any size costs only the table of its files. Immutable after open; any thread
-/// may read.
+/// All files end to end, cut into windows that don't overlap. Content stays in the files and the page cache: a sample
+/// is read when it is asked for, so a corpus of any size costs only the table of its files. Immutable after open; any
+/// thread may read.
 class ByteDataset {
  public:
   /// At most about this much is read by open() for the entropy and the fingerprint.
   static constexpr std::uint64_t kScanBytes = std::uint64_t{256} << 20;
 
-  /// Paths are files or folders. Folders are walked recursively in bytewise order of their paths; hidden entries,
-  /// links, empty files and files that look binary are skipped. A file that is named itself is always taken.
+  /// Paths are files or folders; what a folder gives is said at find_text_files().
   /// kUsage: no path, a missing path, no text at all, less text than one window needs; kIo: something can't be read.
   [[nodiscard]] static Result<ByteDataset> open(const std::vector<std::filesystem::path>& paths, std::int64_t sequence);
 
@@ -34,11 +33,11 @@ class ByteDataset {
   /// the corpus is larger than kScanBytes.
   [[nodiscard]] double unigram_entropy() const noexcept { return unigram_entropy_; }
 
-  /// Changes with the names, sizes, order or (sampled) content of the files, and with the sequence length.
+  /// Changes with the names, sizes, order or (scanned) content of the files, and with the sequence length.
   [[nodiscard]] std::uint64_t fingerprint() const noexcept { return fingerprint_; }
 
-  /// The window that sample `index` shows: index / windows() is the epoch, and each epoch visits every window once in an
-  /// order of its own. A pure function of (seed, index).
+  /// The window that sample `index` shows: index / windows() is the epoch, and each epoch visits every window once in
+  /// an order of its own. A pure function of (seed, index).
   [[nodiscard]] std::uint64_t window_of(std::uint64_t index, std::uint64_t seed) const;
 
   /// Sample `index`; both spans have sequence() elements, and targets[i] is the byte after ids[i].
@@ -47,22 +46,13 @@ class ByteDataset {
                               std::span<std::int64_t> targets) const;
 
  private:
-  struct File {
-    std::filesystem::path path;
-    std::string name;         ///< relative to the path that was given, so that a moved corpus is the same corpus
-    std::uint64_t begin = 0;  ///< position of its first byte in the concatenation
-    std::uint64_t size = 0;
-  };
-
   ByteDataset() = default;
 
-  [[nodiscard]] Status add(const std::filesystem::path& path);
-  [[nodiscard]] Status add_folder(const std::filesystem::path& folder);
-  void append(std::filesystem::path path, std::string name, std::uint64_t size);
   [[nodiscard]] Status scan();
   [[nodiscard]] Status read_at(std::uint64_t position, std::span<std::uint8_t> out) const;
 
-  std::vector<File> files_;
+  std::vector<TextFile> files_;
+  std::vector<std::uint64_t> begins_;  ///< position of each file's first byte in the concatenation
   std::int64_t sequence_ = 0;
   std::uint64_t windows_ = 0;
   std::uint64_t total_ = 0;

@@ -1,7 +1,8 @@
 // GPT-2 and Llama as functions over parameters that somebody else owns.
 //
 // A model holds no tensors. It says which parameters it wants (units), how each is initialised, and what each stage
-// computes; the caller decides where the bytes live and passes tensors in. So a unit can be anywhere until its stage runs.
+// computes; the caller decides where the bytes live and passes tensors in. So a unit can be anywhere until its stage
+// runs.
 #pragma once
 
 #include <cstddef>
@@ -106,8 +107,8 @@ class Model {
                                                                DType type) const = 0;
 };
 
-/// Reads a Hugging Face config.json (the file, or a folder that holds it). model_type gpt2 and llama; others are refused
-/// by name. kUsage when the path is missing, kConfig when its content is wrong.
+/// Reads a Hugging Face config.json (the file, or a folder that holds it). model_type gpt2 and llama; others are
+/// refused by name. kUsage when the path is missing, kConfig when its content is wrong.
 [[nodiscard]] Result<std::unique_ptr<Model>> load_model(const std::filesystem::path& folder_or_config_json);
 
 /// The number of elements of all parameters, each counted once.
