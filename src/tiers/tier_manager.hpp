@@ -77,8 +77,8 @@ class WriteLease {
   [[nodiscard]] std::span<std::byte> bytes() const noexcept { return bytes_; }
   [[nodiscard]] explicit operator bool() const noexcept { return manager_ != nullptr; }
   void release() noexcept;
-  /// Ends the lease without a write-back; the object's content is undefined where its home is in memory, and the old
-  /// content where its home is on disk. For steps that are given up.
+  /// Ends the lease without a write-back; the object's content is undefined where its home is in memory (reads fail
+  /// until it is overwritten or restored), and the old content where its home is on disk. For steps that are given up.
   void abandon() noexcept;
 
  private:
@@ -96,12 +96,12 @@ enum class Content : std::uint8_t {
 };
 
 struct TierStats {
-  std::array<std::uint64_t, kLaneCount> bytes{};      ///< payload completed, since the manager was made
-  std::array<std::uint64_t, kLaneCount> busy_ns{};    ///< time with at least one transfer in flight
-  std::array<std::uint64_t, kLaneCount> stall_late_ns{};     ///< callers waited for a transfer on this lane
-  std::uint64_t stall_no_room_ns = 0;                        ///< callers waited for room in a pool
-  std::uint64_t late_count = 0;       ///< leases that had to wait
-  std::uint64_t wasted_bytes = 0;     ///< fetched ahead and dropped unused
+  std::array<std::uint64_t, kLaneCount> bytes{};          ///< payload completed, since the manager was made
+  std::array<std::uint64_t, kLaneCount> busy_ns{};        ///< time with at least one transfer in flight
+  std::array<std::uint64_t, kLaneCount> stall_late_ns{};  ///< callers waited for a transfer on this lane
+  std::uint64_t stall_no_room_ns = 0;                     ///< callers waited for room in a pool
+  std::uint64_t late_count = 0;                           ///< leases that had to wait
+  std::uint64_t wasted_bytes = 0;                         ///< fetched ahead and dropped unused
   std::uint64_t refetched_bytes = 0;  ///< fetched again in the same lookahead cycle after an eviction
 };
 
@@ -111,8 +111,8 @@ struct TierManagerOptions {
   memory::PageLock page_lock = memory::PageLock::kTry;
 };
 
-/// Thread-safe unless said otherwise. `device`, `engine` and `store` outlive it; `engine` and `store` may be null when no
-/// object touches the disk.
+/// Thread-safe unless said otherwise. `device`, `engine` and `store` outlive it; `engine` and `store` may be null when
+/// no object touches the disk.
 class TierManager {
  public:
   [[nodiscard]] static Result<std::unique_ptr<TierManager>> create(const TierManagerOptions& options,
@@ -128,19 +128,21 @@ class TierManager {
   /// Blocks until the bytes are in `tier` (its own home, or a copy). Waits while the pool has no room and something in
   /// flight will make some; kDoesNotFit, naming what holds the room, when nothing will. An object whose home is nearer
   /// than `tier` is read at home if the host can address it. With Addressing::kShared a device read of a host home is
-  /// the home itself: no copy.
+  /// the home itself: no copy. Leases of other threads do not count as "something in flight". Reading an object that
+  /// was never written is an error: kStore with Backing::kStore, else kInternal.
   [[nodiscard]] Result<ReadLease> read(ObjectId object, Tier tier);
   /// Exclusive: waits for other leases of the object (a second lease by the same thread would deadlock, and aborts).
   /// Copies in other tiers are dropped; a snapshot in flight is waited for.
   [[nodiscard]] Result<WriteLease> write(ObjectId object, Tier tier, Content content);
 
-  /// Declares what will be read next in `tier`, nearest first. Fetches start in this order as room allows, evicting only
-  /// clean copies that are not in the list (least recently used first), now and whenever room appears, until the next
-  /// call for the tier. Replaces the list of before. Never blocks.
+  /// Declares what will be read next in `tier`, nearest first. Fetches start in this order as room allows, evicting
+  /// only clean copies that are not in the list (least recently used first), now and whenever room appears, until the
+  /// next call for the tier. Replaces the list of before. Never blocks.
   void set_lookahead(Tier tier, std::span<const ObjectId> upcoming);
 
-  /// Declares that the object's content is no longer needed (a gradient after its step): copies are dropped unwritten.
-  /// No lease of it may be alive.
+  /// Declares that the object's content is no longer needed (a gradient after its step): copies are dropped, a transfer
+  /// in flight first runs to its end. A disk home with Backing::kStore shows what the store has from now on, so this
+  /// also follows StateStore::roll_back. No lease of it may be alive. Never blocks.
   void discard(ObjectId object);
 
   /// Starts writing a memory-homed kStore object to its next slot; the bytes may be read meanwhile, and a WriteLease
@@ -151,6 +153,8 @@ class TierManager {
   /// Waits for all write-backs and snapshots in flight; returns the first error since the last call.
   [[nodiscard]] Status flush();
 
+  /// The device's covers its whole arena (what lies beyond the pool is reserved by others); the disk's counts each disk
+  /// home once.
   [[nodiscard]] Budget& budget(Tier tier);
   [[nodiscard]] TierStats stats() const;
   [[nodiscard]] std::span<const ObjectSpec> objects() const;
