@@ -1,5 +1,8 @@
 // I/O errors under the tier manager: who hears of them, and that nobody reads the bytes.
 #include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -151,6 +154,33 @@ TEST_P(TierManagerFaultTest, DiscardDuringAWriteBackTakesEffectAtItsEnd) {
   ASSERT_TRUE(manager().flush());
   EXPECT_EQ(used(Tier::kHost), 64_KiB);
   testing::expect_holds(manager(), kDisk, Tier::kHost, 9);
+}
+
+TEST_P(TierManagerFaultTest, CommitInFlightHoldsUpTheWriterOfItsSlotAndNobodyElse) {
+  testing::put(manager(), kDisk, Tier::kHost, 5);
+  ASSERT_TRUE(manager().flush());
+  ASSERT_TRUE(world_.store().commit(1, "{}"));
+  ASSERT_TRUE(world_.store().wait_durable());
+  testing::put(manager(), kDisk, Tier::kHost, 6);
+  ASSERT_TRUE(manager().flush());
+  world_.scripted().hold(io::Op::kFlush);
+  ASSERT_TRUE(world_.store().commit(2, "{}"));
+  std::atomic<bool> ended{false};
+  std::thread writer([&] {
+    testing::put(manager(), kDisk, Tier::kHost, 7);  // into the slot of step 1, which step 2 still needs
+    ended.store(true);
+  });
+  // Others go on: reads of other objects, with I/O, and of the very version that waits for its slot.
+  testing::expect_holds(manager(), kOther, Tier::kDevice, 2);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_FALSE(ended.load());
+  testing::expect_holds(manager(), kDisk, Tier::kHost, 7);
+  world_.scripted().release(io::Op::kFlush);
+  writer.join();
+  EXPECT_TRUE(manager().flush());
+  EXPECT_TRUE(world_.store().wait_durable());
+  manager().discard(kDisk);
+  testing::expect_holds(manager(), kDisk, Tier::kDevice, 7);
 }
 
 TEST_P(TierManagerFaultTest, DestructorWaitsForTransfersInFlight) {

@@ -58,7 +58,9 @@ std::vector<ObjectSpec> objects() {
 /// one thread, as much again, so that no extent of another thread can cut the room into pieces that are too small.
 WorldOptions options(Addressing addressing, std::uint64_t threads) {
   const Bytes room = 44_KiB * (threads * 2 - 1);
-  return {.addressing = addressing, .device_pool = 16_KiB + room, .host_budget = 24_KiB + room};
+  // Both engines get their turn.
+  const auto engine = addressing == Addressing::kShared ? WorldOptions::Engine::kAuto : WorldOptions::Engine::kThreads;
+  return {.addressing = addressing, .device_pool = 16_KiB + room, .host_budget = 24_KiB + room, .engine = engine};
 }
 
 /// What an object must hold; nullopt: nothing, a read must fail.

@@ -24,7 +24,7 @@ struct WorldOptions {
   device::Addressing addressing = device::Addressing::kShared;
   Bytes device_pool{4u << 20};
   Bytes host_budget{4u << 20};
-  enum class Engine : std::uint8_t { kThreads, kScripted } engine = Engine::kThreads;
+  enum class Engine : std::uint8_t { kThreads, kAuto, kScripted } engine = Engine::kThreads;
   std::uint32_t slots = 2;
 };
 
@@ -73,7 +73,8 @@ class TierWorld {
       engine_ = std::make_unique<ScriptedEngine>();
       return;
     }
-    auto engine = io::open_engine({.kind = io::EngineKind::kThreads, .threads = 2, .report = {}});
+    const auto kind = options_.engine == WorldOptions::Engine::kAuto ? io::EngineKind::kAuto : io::EngineKind::kThreads;
+    auto engine = io::open_engine({.kind = kind, .threads = 2, .report = {}});
     ASSERT_TRUE(engine) << to_string(engine.error());
     engine_ = *std::move(engine);
   }
