@@ -18,7 +18,7 @@ enum class EngineKind : std::uint8_t { kAuto, kUring, kThreads };
 struct EngineStats {
   std::uint64_t read_bytes = 0;
   std::uint64_t write_bytes = 0;
-  std::uint64_t requests = 0;
+  std::uint64_t requests = 0;  ///< completed, failed ones included
   std::uint64_t short_transfers = 0;
   std::uint64_t retries = 0;
   std::uint64_t errors = 0;
@@ -60,7 +60,7 @@ struct EngineOptions {
   std::uint32_t threads = 8;            ///< of the threads backend
   std::uint32_t inbox_capacity = 4096;
   double slow_after_s = 30;                              ///< `strata.io_slow_s`
-  std::function<void(std::string_view)> report;          ///< one line about a slow request or a fallback; may be empty
+  std::function<void(std::string_view)> report = {};     ///< one line about a slow request or a fallback; may be empty
 };
 
 /// kAuto opens io_uring and falls back to threads where the kernel refuses it, and says so through `report`.

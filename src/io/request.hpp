@@ -36,7 +36,8 @@ struct Request {
   std::byte* data = nullptr;
   Bytes length;
   /// Called once, on the engine's thread, after the last block; must be short and must not block. May submit other
-  /// requests. May be null: then wait() on the request. The request may be reused or destroyed from within it.
+  /// requests. May be null: then wait() on the request. The request may be reused or destroyed from within it, so nobody
+  /// else may wait() on a request that does either.
   void (*on_complete)(Request&) noexcept = nullptr;
   void* context = nullptr;
 
@@ -49,7 +50,8 @@ struct Request {
   std::uint64_t issued = 0;        ///< bytes handed to the kernel
   std::uint64_t completed = 0;     ///< bytes known to be transferred
   std::uint32_t blocks_in_flight = 0;
-  std::uint32_t retries = 0;
+  std::uint32_t retries = 0;       ///< in a row, without progress
+  bool reported_slow = false;
   std::uint64_t submitted_ns = 0;
 };
 
