@@ -4,3 +4,4 @@ strata_test(NAME model_initialize_test SOURCES unit/model_initialize_test.cpp LI
 strata_test(NAME model_config_test SOURCES unit/model_config_test.cpp LIBS strata_model)
 target_compile_definitions(model_config_test PRIVATE STRATA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 strata_test(NAME data_byte_dataset_test SOURCES unit/data_byte_dataset_test.cpp LIBS strata_model)
+strata_test(NAME model_estimate_test SOURCES unit/model_estimate_test.cpp LIBS strata_model)

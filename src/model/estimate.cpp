@@ -11,26 +11,28 @@ namespace {
 constexpr std::uint64_t kFloatBytes = 4;
 /// Scratch of fused attention and matrix products, and allocations that don't grow with the micro-batch.
 constexpr std::uint64_t kFixedBytes = 4 << 20;
-/// Blocks of the loss in fp32: a converted block, its softmax, and the index of the targets.
-constexpr std::uint64_t kLossBytes = 3 * (std::uint64_t{16} << 20);
+/// A block of rows of the loss in fp32.
+constexpr std::uint64_t kLossBlockBytes = 16 << 20;
 
 std::uint64_t count(std::int64_t value) {
   return static_cast<std::uint64_t>(value);
 }
 
-/// Scores, probabilities, mask and their gradients exist only when attention drops.
+/// Scores exist only when attention drops. Kept: the fp32 probabilities, a byte of mask, the dropped probabilities;
+/// backward adds two of their gradients.
 std::uint64_t score_bytes(std::int64_t batch, std::int64_t heads, std::int64_t sequence, double dropout,
                           std::uint64_t element) {
   if (dropout == 0.0) return 0;
-  return count(batch) * count(heads) * count(sequence) * count(sequence) * (5 * element + 3 * kFloatBytes + 2);
+  return count(batch) * count(heads) * count(sequence) * count(sequence) * (element + 3 * kFloatBytes + 1);
 }
 
-/// Normed rows and their gradient, the logits and their gradient; the loss works by blocks.
+/// Normed rows and their gradient, the logits and their gradient; the loss works by blocks, in 16 bits with a converted
+/// one beside it.
 std::uint64_t head_bytes(std::uint64_t tokens, std::uint64_t vocabulary, std::uint64_t norm_bytes, std::uint64_t hidden,
                          std::uint64_t element) {
-  const auto block_rows = std::max<std::uint64_t>(kLossBytes, 3 * kFloatBytes * vocabulary);
-  return tokens * (2 * vocabulary * element + norm_bytes + 4 * hidden * element) +
-         std::min(block_rows, 3 * kFloatBytes * tokens * vocabulary) + kFixedBytes;
+  const auto block = std::min(std::max(kLossBlockBytes, kFloatBytes * vocabulary), kFloatBytes * tokens * vocabulary);
+  const std::uint64_t blocks = element < kFloatBytes ? 2 : 1;
+  return tokens * (2 * vocabulary * element + norm_bytes + 3 * hidden * element) + blocks * block + kFixedBytes;
 }
 
 }  // namespace
@@ -41,8 +43,8 @@ ActivationEstimate estimate_gpt2(const Gpt2Config& config, std::int64_t batch, s
   const auto h = count(config.hidden), inner = count(config.inner);
   // Kept: ln_1, qkv (3), context (2), projection, residual, ln_2, output: 10 h, and two inner. Masks: a byte for each.
   const auto kept = (10 * h + 2 * inner) * element + (config.residual_dropout > 0.0 ? 2 * h : 0);
-  // Backward: at most two inner gradients with two rows, or those of the qkv with their sum.
-  const auto temporary = std::max(2 * inner + 3 * h, 9 * h) * element;
+  // Backward frees what it has used, so it is fullest at its start: the gradient of the wide row beside two others.
+  const auto temporary = (inner + 2 * h) * element;
   const auto scores = score_bytes(batch, config.heads, sequence, config.attention_dropout, element);
   return {Bytes(tokens * h * element), Bytes(tokens * (kept + temporary) + scores + kFixedBytes),
           Bytes(head_bytes(tokens, count(config.vocabulary), 2 * h * element, h, element))};
@@ -60,7 +62,8 @@ ActivationEstimate estimate_llama(const LlamaConfig& config, std::int64_t batch,
   const auto repeated = config.heads == config.key_value_heads ? 0 : 2 * queries;
   const auto kept = 2 * norm + (2 * queries + queries + 2 * keys + repeated + 3 * h + 4 * inner) * element;
   const auto norm_backward = 3 * h * (narrow ? kFloatBytes + element : element);
-  const auto temporary = std::max((3 * inner + 2 * h) * element, (6 * queries + 2 * keys) * element + norm_backward);
+  // Backward is fullest at its start: the gradients of gate and up beside that of the output.
+  const auto temporary = (2 * inner + h) * element;
   const auto scores = score_bytes(batch, config.heads, sequence, config.attention_dropout, element);
   return {Bytes(tokens * h * element), Bytes(tokens * (kept + temporary) + scores + kFixedBytes),
           Bytes(head_bytes(tokens, count(config.vocabulary), norm + norm_backward, h, element))};

@@ -1,4 +1,7 @@
 // Losses and gradients of GPT-2 and Llama against plain float64 implementations.
+#include <cmath>
+#include <string>
+
 #include <gtest/gtest.h>
 
 #include "model/gpt2.hpp"
@@ -103,6 +106,51 @@ TEST(LlamaTest, OwnHeadSizeAndThetaEqualPlainFormulas) {
   c.key_value_heads = 4;
   c.rope_theta = 500.0;
   expect_llama(c);
+}
+
+/// Parameters from a formula: number k in the order of names, element i, is sin(0.37 i + k) / 4, norms around 1.
+ModelLeaves formula_leaves(const Model& m) {
+  auto leaves = make_leaves(m, at::kFloat);
+  double k = 0;
+  for (auto& [name, leaf] : leaves.by_name) {
+    auto values = at::arange(leaf.numel(), at::kDouble).mul(0.37).add(k++).sin().mul(0.25).view(leaf.sizes());
+    const bool norm = name.find("ln_") != std::string::npos || name.find("norm") != std::string::npos;
+    if (norm && name.ends_with("weight")) values.add_(1.0);
+    leaf.detach().copy_(values);
+  }
+  return leaves;
+}
+
+/// The loss and the norm of all gradients that transformers 4.57 (eager attention) computes in float64 with the same
+/// parameters.
+void expect_transformers(const Model& m, double loss, double gradient_norm) {
+  const auto leaves = formula_leaves(m);
+  const auto ids = make_ids(3, 11, m.vocabulary(), 1), targets = make_ids(3, 11, m.vocabulary(), 2);
+  const auto got = run_model(m, leaves, ids, targets);
+  EXPECT_NEAR(got.item<double>(), loss, 1e-6 * loss);
+  got.backward();
+  double squares = 0;
+  for (const auto& [name, leaf] : leaves.by_name) squares += leaf.grad().to(at::kDouble).pow(2).sum().item<double>();
+  EXPECT_NEAR(std::sqrt(squares), gradient_norm, 5e-6 * gradient_norm);
+}
+
+TEST(Gpt2Test, EqualsTransformers) {
+  auto c = tiny_gpt2();
+  expect_transformers(*model::make_gpt2(c), 5.812720964091812, 14.372957161886287);
+  c.tied = false;
+  c.activation = model::Activation::kGelu;
+  c.scale_by_inverse_layer = true;
+  expect_transformers(*model::make_gpt2(c), 5.907104858990969, 8.927793963549597);
+}
+
+TEST(LlamaTest, EqualsTransformers) {
+  auto c = tiny_llama();
+  expect_transformers(*model::make_llama(c), 4.004800048524477, 5.651007775481412);
+  c.key_value_heads = 4;
+  c.head_size = 10;
+  c.rope_theta = 500.0;
+  c.attention_bias = c.mlp_bias = c.tied = true;
+  expect_transformers(*model::make_llama(c), 3.699106286742544, 1.5911421826391188);
 }
 
 TEST(ModelStagesTest, TiedHeadUsesTheEmbeddingUnitAndOwnsNoSecondWeight) {
