@@ -3,6 +3,10 @@ strata_test(NAME adam_bits_test SOURCES unit/adam_bits_test.cpp unit/adam_conver
 strata_test(NAME adam_optimizer_test LIBS strata_optim SOURCES
             unit/adam_reference_test.cpp unit/adam_optimizer_test.cpp unit/adam_cores_test.cpp
             unit/adam_lr_schedule_test.cpp)
+if(STRATA_SANITIZE MATCHES "thread")
+  set_tests_properties(adam_optimizer_test PROPERTIES ENVIRONMENT
+    TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/support/tsan.supp)
+endif()
 
 # A weak (inline, template) symbol in an object with extra instructions could be linked into the whole program.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_NM AND NOT STRATA_SANITIZE)

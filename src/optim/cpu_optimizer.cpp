@@ -13,6 +13,7 @@
 #include "optim/cores.hpp"
 #include "optim/fp_environment.hpp"
 #include "optim/pin_observer.hpp"
+#include "optim/task_order.hpp"
 
 namespace strata::optim {
 namespace {
@@ -68,12 +69,16 @@ struct CpuOptimizer::Impl {
       body(std::size_t{0}, count);
       return;
     }
+    publish(this);
     arena.execute([&] {
       tbb::parallel_for(tbb::blocked_range<std::size_t>(0, count), [&](const tbb::blocked_range<std::size_t>& range) {
+        observe(this);
         const FpEnvironment environment;
         body(range.begin(), range.end());
+        publish(this);
       });
     });
+    observe(this);
   }
 
   /// Calls `body(first element, n)` on blocks of one array.

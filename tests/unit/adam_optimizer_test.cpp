@@ -28,6 +28,9 @@ AdamPiece piece_of(AdamData& data, std::size_t first, std::size_t n, std::uint64
 
 class CpuOptimizerTest : public testing::Test {
  protected:
+  void TearDown() override { EXPECT_EQ(allowed_cpus(), cpus_) << "the caller was left bound to a core"; }
+
+  const std::vector<int> cpus_ = allowed_cpus();
   // More threads than CPUs, so that 3 and 5 threads really run on a small machine.
   tbb::global_control workers_{tbb::global_control::max_allowed_parallelism, 8};
   std::mt19937_64 random_{test::test_seed()};
