@@ -12,7 +12,9 @@ namespace {
 // So that endless demand can't starve what runs ahead.
 constexpr std::uint32_t kMaxDemandRun = 15;
 
-std::uint64_t total_of(const Request& request) { return request.op == Op::kFlush ? 0 : request.length.value; }
+std::uint64_t total_of(const Request& request) {
+  return request.op == Op::kFlush ? 0 : request.length.value;
+}
 
 }  // namespace
 
@@ -143,10 +145,9 @@ void BlockScheduler::record_failure(const Block& block, int os_errno) {
   Request& request = *block.request;
   if (!request.error) {
     stats_.errors.fetch_add(1, std::memory_order_relaxed);
-    request.error = describe_failure(files_.at(request.file), {.op = request.op,
-                                                               .offset = Offset(block.file_offset()),
-                                                               .length = Bytes(block.length),
-                                                               .os_errno = os_errno});
+    request.error = describe_failure(
+        files_.at(request.file),
+        {.op = request.op, .offset = Offset(block.file_offset()), .length = Bytes(block.length), .os_errno = os_errno});
   }
   // The rest of the request is not begun. A request that is begun in part is the first of its list.
   if (request.issued == total_of(request)) return;

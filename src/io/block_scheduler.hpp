@@ -55,8 +55,8 @@ struct SchedulerLimits {
   Bytes block_size;
 };
 
-/// Order within a file: flushes, then kDemand before kAhead (which gets every 16th block all the same), reads and writes
-/// in turn, each of them first in, first out. Files take turns. Not thread-safe.
+/// Order within a file: flushes, then kDemand before kAhead (which gets every 16th block all the same), reads and
+/// writes in turn, each of them first in, first out. Files take turns. Not thread-safe.
 class BlockScheduler {
  public:
   enum class Verdict : std::uint8_t {

@@ -59,8 +59,8 @@ struct EngineOptions {
   Bytes block_size{1u << 20};           ///< `aio.block_size`; a multiple of 4 KiB
   std::uint32_t threads = 8;            ///< of the threads backend
   std::uint32_t inbox_capacity = 4096;
-  double slow_after_s = 30;                              ///< `strata.io_slow_s`
-  std::function<void(std::string_view)> report = {};     ///< one line about a slow request or a fallback; may be empty
+  double slow_after_s = 30;                           ///< `strata.io_slow_s`
+  std::function<void(std::string_view)> report = {};  ///< one line about a slow request or a fallback; may be empty
 };
 
 /// kAuto opens io_uring and falls back to threads where the kernel refuses it, and says so through `report`.

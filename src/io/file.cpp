@@ -26,10 +26,21 @@ struct Magic {
 };
 
 constexpr Magic kFileSystems[] = {
-    {EXT4_SUPER_MAGIC, "ext4"},   {0x58465342, "xfs"},          {BTRFS_SUPER_MAGIC, "btrfs"}, {TMPFS_MAGIC, "tmpfs"},
-    {RAMFS_MAGIC, "ramfs"},       {OVERLAYFS_SUPER_MAGIC, "overlayfs"}, {0x65735546, "fuse"}, {NFS_SUPER_MAGIC, "nfs"},
-    {F2FS_SUPER_MAGIC, "f2fs"},   {0x2FC12FC1, "zfs"},          {V9FS_MAGIC, "9p"},           {0x01021997, "9p"},
-    {ECRYPTFS_SUPER_MAGIC, "ecryptfs"}, {0xFF534D42, "cifs"},   {0xFE534D42, "smb2"},
+    {EXT4_SUPER_MAGIC, "ext4"},
+    {0x58465342, "xfs"},
+    {BTRFS_SUPER_MAGIC, "btrfs"},
+    {TMPFS_MAGIC, "tmpfs"},
+    {RAMFS_MAGIC, "ramfs"},
+    {OVERLAYFS_SUPER_MAGIC, "overlayfs"},
+    {0x65735546, "fuse"},
+    {NFS_SUPER_MAGIC, "nfs"},
+    {F2FS_SUPER_MAGIC, "f2fs"},
+    {0x2FC12FC1, "zfs"},
+    {V9FS_MAGIC, "9p"},
+    {0x01021997, "9p"},
+    {ECRYPTFS_SUPER_MAGIC, "ecryptfs"},
+    {0xFF534D42, "cifs"},
+    {0xFE534D42, "smb2"},
 };
 
 std::string file_system_of(int fd) {
@@ -57,12 +68,15 @@ tl::unexpected<Error> cannot_open(const std::filesystem::path& path, int os_errn
   }
 }
 
-Bytes free_bytes_of(const struct statvfs& status) { return Bytes(std::uint64_t{status.f_bavail} * status.f_frsize); }
+Bytes free_bytes_of(const struct statvfs& status) {
+  return Bytes(std::uint64_t{status.f_bavail} * status.f_frsize);
+}
 
 /// For file systems without fallocate. `from` and `to` are multiples of 4 KiB, but for the end of the file.
 Status fill_with_zeros(const File& file, std::uint64_t from, std::uint64_t to) {
   constexpr std::uint64_t kChunk = 1u << 20;
-  const std::unique_ptr<void, decltype(&std::free)> zeros(std::aligned_alloc(kBlockAlignment.value, kChunk), &std::free);
+  const std::unique_ptr<void, decltype(&std::free)> zeros(std::aligned_alloc(kBlockAlignment.value, kChunk),
+                                                          &std::free);
   if (!zeros) return fail(ErrorCode::kIo, "no memory to fill a file with zeros", {}, ENOMEM);
   std::fill_n(static_cast<std::byte*>(zeros.get()), kChunk, std::byte{0});
   for (std::uint64_t at = round_down(from, kBlockAlignment.value); at < to;) {
@@ -148,7 +162,8 @@ Status preallocate(const File& file, Bytes size) {
 Status lock_exclusively(const File& file, double patience_s) {
   using Clock = std::chrono::steady_clock;
   constexpr auto kPause = std::chrono::milliseconds(10);
-  const auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(patience_s));
+  const auto until =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(patience_s));
   for (;;) {
     if (::flock(file.fd.get(), LOCK_EX | LOCK_NB) == 0) return {};
     if (errno == EINTR) continue;

@@ -31,11 +31,12 @@ struct File {
 /// Opens close-on-exec. Falls back to buffered I/O where O_DIRECT is refused (the caller warns, with `file_system`).
 [[nodiscard]] Result<File> open_file(const std::filesystem::path& path, const FileOptions& options);
 
-/// Gives the file `size` bytes of allocated space. Checks the free space first: ENOSPC names path, needed and free bytes.
+/// Gives the file `size` bytes of allocated space. Checks the free space first: ENOSPC names path, needed and free
+/// bytes.
 [[nodiscard]] Status preallocate(const File& file, Bytes size);
 
-/// Locks the open file description (flock), so that the lock lives as long as queued writes do. Waits up to `patience_s`
-/// for writes that outlive a killed process; then kStore, "in use by another process".
+/// Locks the open file description (flock), so that the lock lives as long as queued writes do. Waits up to
+/// `patience_s` for writes that outlive a killed process; then kStore, "in use by another process".
 [[nodiscard]] Status lock_exclusively(const File& file, double patience_s);
 
 /// Bytes that an unprivileged process may still write to the file system of `path`.

@@ -61,11 +61,10 @@ Error describe_failure(const File& file, const FailedBlock& block) {
 }
 
 std::string describe_slow(const File& file, const Request& request, double waited_s) {
-  const std::string where =
-      request.op == Op::kFlush
-          ? fmt::format("flush of {}", file.path.string())
-          : fmt::format("{} of {} at offset {} of {}", verb_of(request.op), format_size(request.length),
-                        request.offset.value, file.path.string());
+  const std::string where = request.op == Op::kFlush
+                                ? fmt::format("flush of {}", file.path.string())
+                                : fmt::format("{} of {} at offset {} of {}", verb_of(request.op),
+                                              format_size(request.length), request.offset.value, file.path.string());
   return fmt::format("slow disk: {} has been waiting for {:.1f} s ({} blocks with the kernel)", where, waited_s,
                      request.blocks_in_flight);
 }

@@ -22,7 +22,8 @@ enum class RequestState : std::uint32_t { kIdle, kQueued, kDone };
 
 /// Caller-owned and pinned in memory from submit until kDone; no allocation per I/O.
 /// `data`, `offset` and `length` are multiples of the file's alignment (4 KiB suits all); any length up to the file's
-/// size: the engine splits it into blocks. A flush ignores them and makes all earlier completed writes of the file durable.
+/// size: the engine splits it into blocks. A flush ignores them and makes all earlier completed writes of the file
+/// durable.
 struct Request {
   Request() = default;
   Request(const Request&) = delete;
@@ -36,8 +37,8 @@ struct Request {
   std::byte* data = nullptr;
   Bytes length;
   /// Called once, on the engine's thread, after the last block; must be short and must not block. May submit other
-  /// requests. May be null: then wait() on the request. The request may be reused or destroyed from within it, so nobody
-  /// else may wait() on a request that does either.
+  /// requests. May be null: then wait() on the request. The request may be reused or destroyed from within it, so
+  /// nobody else may wait() on a request that does either.
   void (*on_complete)(Request&) noexcept = nullptr;
   void* context = nullptr;
 
@@ -47,10 +48,10 @@ struct Request {
 
   // Owned by the engine while queued.
   Request* next = nullptr;
-  std::uint64_t issued = 0;        ///< bytes handed to the kernel
-  std::uint64_t completed = 0;     ///< bytes known to be transferred
+  std::uint64_t issued = 0;     ///< bytes handed to the kernel
+  std::uint64_t completed = 0;  ///< bytes known to be transferred
   std::uint32_t blocks_in_flight = 0;
-  std::uint32_t retries = 0;       ///< in a row, without progress
+  std::uint32_t retries = 0;  ///< in a row, without progress
   bool reported_slow = false;
   std::uint64_t submitted_ns = 0;
 };

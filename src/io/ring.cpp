@@ -36,9 +36,10 @@ constexpr unsigned kNeededFeatures = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
 constexpr unsigned kCompletionEntries = 4096;
 
 tl::unexpected<Error> refused(int os_errno) {
-  return fail(ErrorCode::kIo, "the kernel refuses io_uring",
-              "set strata.io_engine to threads, or allow io_uring (container seccomp profile, kernel.io_uring_disabled)",
-              os_errno);
+  return fail(
+      ErrorCode::kIo, "the kernel refuses io_uring",
+      "set strata.io_engine to threads, or allow io_uring (container seccomp profile, kernel.io_uring_disabled)",
+      os_errno);
 }
 
 void back_off() {
@@ -82,7 +83,8 @@ io_uring_sqe* Ring::entry() {
       continue;
     }
     STRATA_CHECK(submitted >= 0 || submitted == -EINTR || submitted == -EBUSY, "the kernel does not take submissions");
-    STRATA_CHECK(submitted != -EBUSY || io_uring_cq_ready(&ring_) == 0, "completions must be taken before more is asked");
+    STRATA_CHECK(submitted != -EBUSY || io_uring_cq_ready(&ring_) == 0,
+                 "completions must be taken before more is asked");
   }
 }
 

@@ -26,7 +26,8 @@ struct Judgement {
 
 /// `result` is what the call returned: a count of bytes, or -errno. `length` is what was asked for.
 [[nodiscard]] constexpr Judgement judge(Op op, std::int64_t result, std::uint64_t length) {
-  if (result == -EINTR || result == -EAGAIN) return {.progress = Progress::kRetry, .os_errno = static_cast<int>(-result)};
+  if (result == -EINTR || result == -EAGAIN)
+    return {.progress = Progress::kRetry, .os_errno = static_cast<int>(-result)};
   if (result < 0) return {.progress = Progress::kFail, .os_errno = static_cast<int>(-result)};
   const auto moved = static_cast<std::uint64_t>(result);
   const std::uint64_t expected = op == Op::kFlush ? 0 : length;

@@ -205,7 +205,7 @@ class UringEngine final : public Engine {
   StatCounters stats_;
   std::mutex mutex_;
   std::condition_variable not_full_;
-  RequestList inbox_;                // under mutex_, as the rest of this group
+  RequestList inbox_;  // under mutex_, as the rest of this group
   std::uint32_t inbox_size_ = 0;
   bool owner_needs_wake_ = false;
   Intake intake_ = Intake::kOpen;

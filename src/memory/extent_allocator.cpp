@@ -8,11 +8,13 @@ namespace strata::memory {
 
 ExtentAllocator::ExtentAllocator(Bytes size, Bytes granule) : size_(size), granule_(granule) {
   STRATA_CHECK(granule.value > 0, "a granule has at least one byte");
-  if (size.value > 0) free_[0] = size.value;
+  end_ = Bytes(round_down(size.value, granule.value));
+  if (end_.value > 0) free_[0] = end_.value;
 }
 
 std::optional<Extent> ExtentAllocator::try_allocate(Bytes size) {
-  const std::uint64_t need = round_up(std::max<std::uint64_t>(size.value, 1), granule_.value);
+  if (size > end_) return std::nullopt;
+  const std::uint64_t need = rounded(size);
   // The largest run that is left over decides; among equals the tightest run, then the lowest offset.
   std::uint64_t largest = 0;
   std::uint64_t second = 0;
@@ -39,7 +41,7 @@ std::optional<Extent> ExtentAllocator::try_allocate(Bytes size) {
   const std::uint64_t start = best->first;
   const std::uint64_t run = best->second;
   // A run at the end of the space is eaten from its end, so that two live extents grow from the two ends.
-  const bool from_end = start + run == size_.value && start != 0;
+  const bool from_end = start + run == end_.value && start != 0;
   const std::uint64_t offset = from_end ? start + run - need : start;
   free_.erase(best);
   if (run > need) {
@@ -57,6 +59,7 @@ std::optional<Extent> ExtentAllocator::try_allocate(Bytes size) {
 void ExtentAllocator::free(const Extent& extent) {
   const auto found = allocated_.find(extent.offset.value);
   STRATA_CHECK(found != allocated_.end(), "an extent is freed once, by its own offset");
+  STRATA_CHECK(found->second == rounded(extent.size), "an extent is freed whole");
   std::uint64_t offset = found->first;
   std::uint64_t run = found->second;
   used_ -= Bytes(run);

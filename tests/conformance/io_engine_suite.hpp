@@ -101,7 +101,9 @@ class Gate {
   std::shared_future<void> future_ = opened_.get_future().share();
 };
 
-TEST_P(IoEngineSuite, SaysWhatItIs) { EXPECT_FALSE(engine_->description().empty()); }
+TEST_P(IoEngineSuite, SaysWhatItIs) {
+  EXPECT_FALSE(engine_->description().empty());
+}
 
 TEST_P(IoEngineSuite, BytesSurviveTheRoundTripAtManySizesAndOffsets) {
   const FileId id = file("round-trip", 4_MiB);

@@ -18,7 +18,9 @@ namespace {
 
 constexpr std::uint64_t kSector = 512;
 
-std::size_t index_of(io::Op op) { return static_cast<std::size_t>(op); }
+std::size_t index_of(io::Op op) {
+  return static_cast<std::size_t>(op);
+}
 
 }  // namespace
 

@@ -10,10 +10,10 @@
 //   ...                                                      // from then on every request fails with EIO
 //   engine->reset(); disk.restart();                         // what survived is there; open an engine again
 //
-// What survives a power loss: all that a flush covered, and of later writes any subset of their 512-byte sectors, chosen
-// by the seed. A flush covers the writes that had completed when it was submitted, and nothing else.
-// Blocks of concurrent requests are carried out in an order that the seed chooses. With one thread that submits and
-// waits, a whole run repeats exactly; with more, the order of submission is up to the threads.
+// What survives a power loss: all that a flush covered, and of later writes any subset of their 512-byte sectors,
+// chosen by the seed. A flush covers the writes that had completed when it was submitted, and nothing else. Blocks of
+// concurrent requests are carried out in an order that the seed chooses. With one thread that submits and waits, a
+// whole run repeats exactly; with more, the order of submission is up to the threads.
 #pragma once
 
 #include <array>
