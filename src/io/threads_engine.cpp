@@ -63,8 +63,7 @@ class ThreadsEngine final : public Engine {
   Result<FileId> attach(File file) override { return files_.add(std::move(file)); }
 
   void submit(Request& request) override {
-    (void)files_.at(request.file);  // checks the id
-    begin(request);
+    begin(request, files_);
     {
       std::unique_lock lock(mutex_);
       const auto has_room = [this] { return scheduler_.waiting() < inbox_capacity_; };

@@ -51,8 +51,7 @@ class UringEngine final : public Engine {
   Result<FileId> attach(File file) override { return files_.add(std::move(file)); }
 
   void submit(Request& request) override {
-    (void)files_.at(request.file);  // checks the id
-    begin(request);
+    begin(request, files_);
     if (std::this_thread::get_id() == owner_id_) {  // a callback: the owner may not wait for itself
       scheduler_.add(request);
       return;

@@ -256,8 +256,7 @@ class SimEngine final : public io::Engine {
   }
 
   void submit(io::Request& request) override {
-    (void)files_.at(request.file);
-    io::begin(request);
+    io::begin(request, files_);
     std::unique_lock lock(mutex_);
     if (std::this_thread::get_id() != thread_.get_id()) {
       not_full_.wait(lock, [this] { return scheduler_.waiting() < inbox_capacity_; });
