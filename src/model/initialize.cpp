@@ -40,7 +40,7 @@ struct Direction {
 /// the Taylor series to the 15th order are exact to 1e-17.
 Direction direction_of(double turn) {
   constexpr double kHalfPi = 1.57079632679489661923;
-  const auto quarter = static_cast<int>(turn * 4.0 + 0.5);
+  const int quarter = (static_cast<int>(turn * 8.0) + 1) / 2;
   const double angle = (turn * 4.0 - static_cast<double>(quarter)) * kHalfPi;
   const double z = angle * angle;
   double sine = 1.0;
