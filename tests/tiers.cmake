@@ -1,4 +1,8 @@
 strata_test(NAME budget_test SOURCES unit/budget_test.cpp LIBS strata_tiers)
 strata_test(NAME residency_test SOURCES unit/residency_test.cpp LIBS strata_tiers)
 strata_test(NAME mover_test SOURCES unit/mover_test.cpp LIBS strata_tiers)
+strata_test(NAME tier_manager_test SOURCES unit/tier_manager_test.cpp LIBS strata_tiers)
+strata_test(NAME lookahead_test SOURCES unit/lookahead_test.cpp LIBS strata_tiers)
+strata_test(NAME tier_manager_fault_test SOURCES fault/tier_manager_fault_test.cpp LIBS strata_tiers)
+strata_test(NAME tier_manager_property_test SOURCES property/tier_manager_property_test.cpp LIBS strata_tiers)
 include(tiers_store.cmake OPTIONAL)

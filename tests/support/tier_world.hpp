@@ -90,12 +90,12 @@ class TierWorld {
         scratch += round_up(spec.bytes, kBlockAlignment);
       }
     }
-    // Twice: reopen_manager() allocates its scratch again.
-    auto store = tiers::StateStore::create({.run_id = "0123456789abcdef0123456789abcdef",
-                                            .paths = {folder_},
-                                            .slots = options_.slots,
-                                            .scratch = scratch * 2},
-                                           objects, *engine_);
+    tiers::StoreOptions store_options;
+    store_options.run_id = "0123456789abcdef0123456789abcdef";
+    store_options.paths = {folder_};
+    store_options.slots = options_.slots;
+    store_options.scratch = scratch * 2;  // reopen_manager() allocates its scratch again
+    auto store = tiers::StateStore::create(store_options, objects, *engine_);
     ASSERT_TRUE(store) << to_string(store.error());
     store_ = *std::move(store);
   }
