@@ -16,6 +16,9 @@ enum class SchedulerType : std::uint8_t { kNone, kWarmupLR, kWarmupDecayLR, kWar
 enum class WarmupShape : std::uint8_t { kLog, kLinear };
 enum class OffloadDevice : std::uint8_t { kNone, kCpu, kNvme };
 enum class IoEngine : std::uint8_t { kAuto, kIoUring, kThreads };
+enum class Clipping : std::uint8_t { kExact, kOverlapped };
+enum class StateFormat : std::uint8_t { kFp32, kBf16, kInt8 };
+enum class MasterWeights : std::uint8_t { kAuto, kFp32, kSplit, kBf16 };
 
 struct OptimizerConfig {
   OptimizerType type = OptimizerType::kAdamW;
@@ -31,10 +34,10 @@ struct OptimizerConfig {
 struct SchedulerConfig {
   SchedulerType type = SchedulerType::kNone;
   double warmup_min_lr = 0;
-  std::optional<double> warmup_max_lr;  ///< none: the optimizer's lr
+  std::optional<double> warmup_max_lr;  ///< none: the optimizer's lr (WarmupDecayLR: set, 0.001 by default)
   std::uint64_t warmup_num_steps = 1000;
   WarmupShape warmup_type = WarmupShape::kLog;
-  std::uint64_t total_num_steps = 0;
+  std::uint64_t total_num_steps = 0;  ///< 0: "auto" that waits for the number of steps of the run
   double warmup_min_ratio = 0;
   double cos_min_ratio = 1e-4;
 };
@@ -74,11 +77,21 @@ struct StrataConfig {
   double io_slow_s = 30;
   bool durable_steps = true;
   std::uint64_t commit_interval = 1;
-  std::optional<std::uint32_t> cpu_cores;
+  std::uint64_t pinned_checkpoints = 1;
+  double checkpoint_write_share = 0.25;  ///< of the disk's bandwidth
+  std::uint64_t checkpoints_kept = 2;
+  Clipping clipping = Clipping::kExact;
+  std::optional<std::uint32_t> cpu_cores;  ///< none: all
+  StateFormat optimizer_state = StateFormat::kFp32;
+  MasterWeights master_weights = MasterWeights::kAuto;
+  std::vector<std::string> unit_classes;
   bool skip_nonfinite = true;
+  std::vector<std::string> ignore_sections;
+  std::optional<double> rated_tbw;  ///< terabytes written
 };
 
 struct Config {
+  std::uint32_t world_size = 1;
   std::uint64_t train_batch_size = 1;
   std::uint64_t micro_batch = 1;    ///< train_micro_batch_size_per_gpu
   std::uint64_t accumulation = 1;   ///< gradient_accumulation_steps
