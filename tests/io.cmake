@@ -10,3 +10,8 @@ strata_test(NAME io_unit_test
 strata_test(NAME io_engine_test SOURCES conformance/io_engine_test.cpp LIBS strata_io strata_sim_io)
 strata_test(NAME io_engine_fault_test SOURCES fault/io_engine_fault_test.cpp LIBS strata_io)
 strata_test(NAME io_sim_test SOURCES unit/sim_io_test.cpp LIBS strata_sim_io)
+if(TARGET bench_io)
+  add_test(NAME io_bench_runs COMMAND bench_io --path=${CMAKE_BINARY_DIR} --file-size=16MiB --benchmark_min_time=0.01
+                                      --benchmark_filter=depth:4)
+  set_tests_properties(io_bench_runs PROPERTIES LABELS quick TIMEOUT 60 FAIL_REGULAR_EXPRESSION "ERROR OCCURRED")
+endif()

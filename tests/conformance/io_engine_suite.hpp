@@ -87,7 +87,6 @@ inline void describe(Request& request, Op op, FileId file, std::uint64_t offset,
 class Gate {
  public:
   void open() { opened_.set_value(); }
-  void pass() { future_.wait(); }
   void wait_until_reached() { reached_.get_future().wait(); }
   static void hold(Request& request) noexcept {
     auto& gate = *static_cast<Gate*>(request.context);

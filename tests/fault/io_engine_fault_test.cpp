@@ -221,7 +221,8 @@ TEST_P(IoEngineFaultTest, ASlowRequestIsReportedOnce) {
   engine_->submit(request);
   std::this_thread::sleep_for(std::chrono::milliseconds(120));
   slow = false;
-  ASSERT_EQ(::write(write_end.get(), data.data(), 4096), 4096);
+  const AlignedBuffer late(4096);
+  ASSERT_EQ(::write(write_end.get(), late.data(), 4096), 4096);
   EXPECT_TRUE(wait(request));
   engine_.reset();
   ASSERT_EQ(lines.size(), 1u);
