@@ -56,8 +56,8 @@ struct SafetensorsHeader {
   std::uint64_t data_offset = 0;     ///< of the first byte of data in the file
 };
 
-/// Checks everything: lengths against the file, ranges against shapes, order, overlap and holes. kStore, with the file's
-/// name, for anything that is not a whole safetensors file.
+/// Checks everything: lengths against the file, ranges against shapes, order, overlap and holes. kStore, with the
+/// file's name, for anything that is not a whole safetensors file.
 [[nodiscard]] Result<SafetensorsHeader> read_safetensors_header(const std::filesystem::path& file);
 
 }  // namespace strata::formats
