@@ -131,26 +131,26 @@ void encode_directory(std::span<const StoreObject> objects, std::span<std::byte>
 
 Status check_directory(std::span<const std::byte> in, std::uint64_t recorded, std::span<const StoreObject> objects,
                        const std::filesystem::path& file) {
-  constexpr const char* kHint = "resume with the model and the configuration that the run began with";
+  constexpr const char* hint = "resume with the model and the configuration that the run began with";
   ByteReader reader(in);
   for (std::uint64_t i = 0; i < recorded; ++i) {
     const Entry entry = take_entry(reader);
     if (i >= objects.size()) {
-      return refuse(file, fmt::format("has object '{}', which this model lacks", entry.shown), kHint);
+      return refuse(file, fmt::format("has object '{}', which this model lacks", entry.shown), hint);
     }
     const StoreObject& object = objects[i];
     if (entry.hash != hash_of(object.name)) {
       return refuse(file, fmt::format("has '{}' as object {}, this model has '{}'", entry.shown, i, object.name),
-                    kHint);
+                    hint);
     }
     if (entry.bytes != object.bytes.value) {
       return refuse(
           file, fmt::format("has {} bytes in '{}', this model has {}", entry.bytes, entry.shown, object.bytes.value),
-          kHint);
+          hint);
     }
   }
   if (recorded < objects.size()) {
-    return refuse(file, fmt::format("lacks object '{}' of this model", objects[recorded].name), kHint);
+    return refuse(file, fmt::format("lacks object '{}' of this model", objects[recorded].name), hint);
   }
   return {};
 }
