@@ -76,6 +76,8 @@ class BlockScheduler {
   [[nodiscard]] Block& block(std::uint32_t index) { return blocks_[index]; }
   /// Requests that are not complete.
   [[nodiscard]] std::uint64_t outstanding() const { return outstanding_; }
+  /// Blocks that are with the kernel.
+  [[nodiscard]] std::uint64_t in_flight() const { return blocks_.size() - free_blocks_.size(); }
   /// Requests of which no block was handed out.
   [[nodiscard]] std::uint64_t waiting() const { return waiting_; }
 

@@ -82,9 +82,7 @@ io_uring_sqe* Ring::entry() {
       back_off();  // the kernel is short of memory for a moment
       continue;
     }
-    STRATA_CHECK(submitted >= 0 || submitted == -EINTR || submitted == -EBUSY, "the kernel does not take submissions");
-    STRATA_CHECK(submitted != -EBUSY || io_uring_cq_ready(&ring_) == 0,
-                 "completions must be taken before more is asked");
+    STRATA_CHECK(submitted >= 0 || submitted == -EINTR, "the kernel does not take submissions");
   }
 }
 
@@ -102,8 +100,7 @@ void Ring::submit_and_wait(std::uint64_t timeout_ns) {
     back_off();
     return;
   }
-  STRATA_CHECK(status >= 0 || status == -EINTR || status == -ETIME || status == -EBUSY,
-               "the kernel does not take submissions");
+  STRATA_CHECK(status >= 0 || status == -EINTR || status == -ETIME, "the kernel does not take submissions");
 }
 
 }  // namespace strata::io

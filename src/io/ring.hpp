@@ -23,6 +23,9 @@ class Ring {
   /// "io_uring (single issuer, deferred task run)".
   [[nodiscard]] const std::string& description() const { return description_; }
 
+  /// Completions that the ring can hold. Whoever has no more than these in flight never loses time to an overflow.
+  [[nodiscard]] unsigned capacity() const { return ring_.cq.ring_entries; }
+
   /// A free submission entry; submits what is there when the queue is full.
   [[nodiscard]] io_uring_sqe* entry();
   /// Submits what is there and sleeps until a completion arrives or `timeout_ns` has passed (0: no limit).

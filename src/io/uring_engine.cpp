@@ -103,7 +103,7 @@ class UringEngine final : public Engine {
     for (;;) {
       const Intake intake = take_inbox();
       if (intake == Intake::kOpen && wake_read_ == WakeRead::kIdle) post_wake_read();
-      while (Block* block = scheduler_.next()) prepare(*block);
+      issue();
       // The destructor's wake ends the posted read, so that the ring closes with nothing in flight.
       if (intake == Intake::kClosed && scheduler_.outstanding() == 0 && wake_read_ == WakeRead::kIdle) return;
       ring_->submit_and_wait(scheduler_.outstanding() > 0 ? watch_.period_ns() : 0);
@@ -139,6 +139,15 @@ class UringEngine final : public Engine {
     io_uring_prep_read(sqe, wake_fd_.get(), &wake_count_, sizeof(wake_count_), 0);
     sqe->user_data = kWakeTag;
     wake_read_ = WakeRead::kPosted;
+  }
+
+  void issue() {
+    const std::uint64_t limit = ring_->capacity() - 1;  // one is for the wake
+    while (scheduler_.in_flight() < limit) {
+      const Block* block = scheduler_.next();
+      if (block == nullptr) return;
+      prepare(*block);
+    }
   }
 
   void prepare(const Block& block) {

@@ -375,6 +375,18 @@ TEST_P(IoEngineSuite, DemandIsServedWhileAFloodRunsAhead) {
   EXPECT_TRUE(wait(ahead));
 }
 
+TEST_P(IoEngineSuite, MoreBlocksThanAnyQueueHolds) {
+  open({.queue_depth = 10000, .block_size = 4_KiB, .threads = 4});
+  const FileId id = file("deep", 20_MiB);
+  AlignedBuffer out(20u << 20);
+  fill_pattern(out.bytes(), 0, 6);
+  ASSERT_TRUE(write(id, 0, out));
+  AlignedBuffer back(20u << 20);
+  ASSERT_TRUE(read(id, 0, back));
+  EXPECT_TRUE(has_pattern(back.bytes(), 0, 6));
+  EXPECT_EQ(engine_->stats().requests, 2u);
+}
+
 TEST_P(IoEngineSuite, AnIdleEngineUsesNoProcessorTime) {
   const FileId id = file("idle", 64_KiB);
   AlignedBuffer data(4096);
