@@ -22,8 +22,8 @@ Filled auto_value(const LoadOptions& options, AutoFill what) {
   const AutoValues& values = options.auto_values;
   const std::string trainer = "as Hugging Face's Trainer fills it";
   switch (what) {
-    case AutoFill::kNone:
-    case AutoFill::kTrainBatch: return {nullptr, {}};
+    case AutoFill::kNone: return {nullptr, {}};
+    case AutoFill::kTrainBatch: return {nullptr, "micro-batch x accumulation x ranks"};
     case AutoFill::kMicroBatch: return {values.micro_batch, trainer};
     case AutoFill::kAccumulation: return {values.accumulation, trainer};
     case AutoFill::kClipping: return {values.max_grad_norm, trainer};

@@ -97,6 +97,7 @@ std::string suggestion_for(std::string_view block, std::string_view name) {
   if (name.find('.') != std::string_view::npos && find_key(join_path(block, name)) != nullptr) {
     return "nest it: a dot in a name does not lead into a section";
   }
+  if (!block.empty() && find_key(name) != nullptr) return fmt::format("\"{}\" belongs at the top level", name);
   const std::string near = nearest_key(block, name);
   return near.empty() || near == name ? "" : fmt::format("did you mean \"{}\"?", near);
 }

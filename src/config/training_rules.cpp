@@ -149,6 +149,18 @@ void list_without_effect(Draft& draft) {
                            more == 0 ? "" : fmt::format(" and {} more", more)));
 }
 
+/// What stands in the place of "auto", where it matters.
+void list_filled(Draft& draft) {
+  std::vector<std::string> filled;
+  for (const KeyReport& row : draft.report()) {
+    const bool matters = row.fate == Fate::kObeyed || row.fate == Fate::kUpperHint;
+    if (row.origin != Origin::kAutoFilled || !matters) continue;
+    filled.push_back(row.value == "-" ? fmt::format("{} ({})", row.path, row.note)
+                                      : fmt::format("{} = {}", row.path, row.value));
+  }
+  if (!filled.empty()) draft.notice(fmt::format("\"auto\" becomes: {}", fmt::join(filled, ", ")));
+}
+
 }  // namespace
 
 void check_rest(Draft& draft) {
@@ -159,6 +171,7 @@ void check_rest(Draft& draft) {
   if (draft.options().world_size > 1) {
     draft.notice(fmt::format("world size {}: this version trains with one rank", draft.options().world_size));
   }
+  list_filled(draft);
   list_without_effect(draft);
 }
 

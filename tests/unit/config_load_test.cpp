@@ -76,6 +76,8 @@ TEST(ConfigLoadTest, UnknownKeyIsAnErrorWhereDeepSpeedErrs) {
   EXPECT_THAT(errors_of(with_batch(R"("zero_optimization": {"offload_param": {"devise": "cpu"}})")),
               HasSubstr("did you mean \"device\"?"));
   EXPECT_THAT(errors_of(with_batch(R"("strata": {"path": ["/a"]})")), HasSubstr("did you mean \"paths\"?"));
+  EXPECT_THAT(errors_of(with_batch(R"("zero_optimization": {"aio": {}})")),
+              HasSubstr("\"aio\" belongs at the top level"));
   EXPECT_THAT(errors_of(with_batch(R"("timers": {"throughput": {"x": 1}})")), HasSubstr("timers.throughput.x"));
 }
 

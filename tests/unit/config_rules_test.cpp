@@ -115,6 +115,7 @@ TEST(ConfigAutoTest, TrainerDefaultsAreFilledAndReported) {
                            "zero_optimization.reduce_bucket_size", "zero_optimization.overlap_comm"}) {
     EXPECT_EQ(report_of(loaded, path).origin, Origin::kAutoFilled) << path;
   }
+  EXPECT_TRUE(notices_have(loaded, "optimizer.params.lr = 5e-05"));
   const LoadedConfig unknown = load_ok(text);  // `config check` knows neither steps nor model
   EXPECT_EQ(unknown.config.scheduler.total_num_steps, 0u);
   EXPECT_EQ(unknown.config.zero.prefetch_bucket_size, 50'000'000u);
