@@ -10,7 +10,6 @@ namespace {
 using nlohmann::json;
 
 constexpr std::string_view kGradType = "data_types.grad_accum_dtype";
-constexpr std::string_view kMaster = "strata.master_weights";
 constexpr std::string_view kTotalSteps = "scheduler.params.total_num_steps";
 constexpr std::string_view kWarmupSteps = "scheduler.params.warmup_num_steps";
 constexpr std::string_view kWarmupType = "scheduler.params.warmup_type";
@@ -90,13 +89,6 @@ void check_precision(Draft& draft) {
     }
   } else if (!bf16 && draft.text(kGradType) == "bf16") {
     draft.error(kGradType, "bf16 gradients need bf16.enabled", "enable bf16, or remove this key");
-  }
-  const std::string master = draft.text(kMaster);
-  if (bf16 && master == "fp32") {
-    draft.error(kMaster, "not supported by this version beside bf16 parameters", "split holds the same bits in less");
-  }
-  if (!bf16 && master == "split") {
-    draft.error(kMaster, "fp32 parameters have nothing to split", "leave it out, or enable bf16");
   }
 }
 

@@ -127,7 +127,7 @@ TEST(ConfigLoadTest, EveryObeyedValueArrives) {
       "aio": {"block_size": 10000, "queue_depth": 4, "num_threads": 2},
       "strata": {"device_memory": "1GiB", "host_memory": 1000, "disk_space": "2 GB", "io_engine": "threads",
                  "io_slow_s": 1.5, "durable_steps": false, "commit_interval": 5, "pinned_checkpoints": 2,
-                 "checkpoint_write_share": 0.5, "checkpoints_kept": 3, "cpu_cores": 2, "master_weights": "split",
+                 "checkpoint_write_share": 0.5, "checkpoints_kept": 3, "cpu_cores": 2, "master_weights": "fp32",
                  "unit_classes": ["A"], "skip_nonfinite": false, "rated_tbw": 600}})")
                             .config;
   EXPECT_EQ(config.train_batch_size, 12u);
@@ -171,7 +171,7 @@ TEST(ConfigLoadTest, EveryObeyedValueArrives) {
   EXPECT_EQ(config.strata.checkpoint_write_share, 0.5);
   EXPECT_EQ(config.strata.checkpoints_kept, 3u);
   EXPECT_EQ(config.strata.cpu_cores, 2u);
-  EXPECT_EQ(config.strata.master_weights, MasterWeights::kSplit);
+  EXPECT_EQ(config.strata.master_weights, MasterWeights::kFp32);
   EXPECT_EQ(config.strata.unit_classes, std::vector<std::string>{"A"});
   EXPECT_FALSE(config.strata.skip_nonfinite);
   EXPECT_EQ(config.strata.rated_tbw, 600);
