@@ -147,7 +147,7 @@ Status CommitLog::mark_dirty() {
   root.sequence = sequence_ + 1;
   root.state = RootState::kDirty;
   STRATA_TRY(write_root(other_place(), root));
-  STRATA_TRY(flush_root());
+  if (setting_.protocol.dirty_mark == StoreProtocol::DirtyMark::kFlushed) STRATA_TRY(flush_root());
   last_ = root;
   place_ = other_place();
   sequence_ = root.sequence;

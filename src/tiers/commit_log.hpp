@@ -25,6 +25,7 @@ enum class CommitStep : std::uint8_t { kWriteTable, kFlushPaths, kWriteRoot, kFl
 struct StoreProtocol {
   std::vector<CommitStep> commit = {CommitStep::kWriteTable, CommitStep::kFlushPaths, CommitStep::kWriteRoot,
                                     CommitStep::kFlushRoot};
+  enum class DirtyMark : std::uint8_t { kFlushed, kUnflushed } dirty_mark = DirtyMark::kFlushed;
 };
 
 /// The newest generation that verified.

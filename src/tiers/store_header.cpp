@@ -140,8 +140,7 @@ Status check_directory(std::span<const std::byte> in, std::uint64_t recorded, st
     }
     const StoreObject& object = objects[i];
     if (entry.hash != hash_of(object.name)) {
-      return refuse(file, fmt::format("has '{}' as object {}, this model has '{}'", entry.shown, i, object.name),
-                    hint);
+      return refuse(file, fmt::format("has '{}' as object {}, this model has '{}'", entry.shown, i, object.name), hint);
     }
     if (entry.bytes != object.bytes.value) {
       return refuse(

@@ -43,13 +43,12 @@ class Program {
  public:
   Program(std::uint64_t seed, const StoreHooks& hooks) : random_(seed), hooks_(hooks), paths_(pick(random_, 1, 2)) {
     options_ = paths_.options();
-    options_.slots = static_cast<std::uint32_t>(pick(random_, 2, 3));
+    options_.slots = static_cast<std::uint32_t>(pick(random_, 1, 3));
     objects_.resize(pick(random_, 1, 4));
     for (std::size_t i = 0; i < objects_.size(); ++i) {
       objects_[i] = {fmt::format("object {}", i), Bytes(pick(random_, 1, 12'000))};
     }
-    durable_.keys.resize(objects_.size());
-    start(&StoreFactory::create);
+    create();
   }
 
   std::optional<std::string> run(int operations) {
@@ -67,10 +66,27 @@ class Program {
     if (!violation_) violation_ = what;
   }
 
-  void start(Result<std::unique_ptr<StateStore>> (*how)(const StoreOptions&, std::span<const StoreObject>, io::Engine&,
-                                                        const StoreHooks&)) {
+  void create() {
+    durable_ = {};
+    durable_.keys.resize(objects_.size());
+    touched_ = Touched::kNo;
     engine_ = std::make_unique<CrashEngine>(disk_);
-    auto store = how(options_, objects_, *engine_, hooks_);
+    started(StoreFactory::create(options_, objects_, *engine_, hooks_));
+  }
+
+  void open() {
+    engine_ = std::make_unique<CrashEngine>(disk_);
+    auto store = StoreFactory::open(options_, objects_, *engine_, hooks_);
+    const bool is_dirty = !store && store.error().message.find("updated in place") != std::string::npos;
+    if (!is_dirty || options_.slots > 1 || touched_ == Touched::kNo) return started(std::move(store));
+    // In place, the step that was interrupted took the last one with it: a new store.
+    engine_.reset();
+    std::filesystem::remove(paths_.file(0));
+    if (options_.paths.size() > 1) std::filesystem::remove(paths_.file(1));
+    create();
+  }
+
+  void started(Result<std::unique_ptr<StateStore>> store) {
     if (!store) return violate("does not open: " + to_string(store.error()));
     store_ = *std::move(store);
     working_.assign(objects_.size(), {});
@@ -92,6 +108,7 @@ class Program {
 
   /// With two slots the store waits here; a model that is wrong about when makes the test hang.
   [[nodiscard]] bool must_wait(std::uint32_t object) const {
+    if (options_.slots == 1) return committing_.has_value();
     return hooks_.reuse == SlotReuse::kAfterDurable && options_.slots == 2 && committing_ && !working_[object] &&
            open_[object] == Open::kNo && durable_.keys[object] && changed_in_commit_[object];
   }
@@ -99,6 +116,7 @@ class Program {
   void write(std::uint32_t object) {
     if (must_wait(object)) finish_commit();
     const StoreId id(object);
+    touched_ = Touched::kYes;
     const auto extent = store_->begin_write(id);
     if (!extent) return;  // the power failed, or a commit had
     // Few different keys: a step that is repeated after a crash often writes the very same bytes.
@@ -113,7 +131,7 @@ class Program {
 
   void commit() {
     for (std::uint32_t i = 0; i < objects_.size(); ++i) {
-      if (open_[i] == Open::kRewriting) return;
+      if (open_[i] == Open::kRewriting || (in_place() && open_[i] != Open::kNo)) return;
     }
     finish_commit();
     const std::uint64_t step = next_step();
@@ -158,9 +176,11 @@ class Program {
   void settle(const ModelGeneration& generation) {
     durable_ = generation;
     committing_.reset();
+    touched_ = Touched::kNo;
   }
 
   void roll_back() {
+    if (in_place()) return;
     if (!store_->roll_back()) return violate("roll_back is refused");
     working_.assign(objects_.size(), {});
     open_.assign(objects_.size(), Open::kNo);
@@ -169,7 +189,8 @@ class Program {
   void read() {
     const Keys& base = committing_ ? committing_->keys : durable_.keys;
     for (std::uint32_t i = 0; i < objects_.size(); ++i) {
-      if (open_[i] != Open::kRewriting) check_object(i, working_[i] ? working_[i] : base[i]);
+      if (open_[i] == Open::kNo || (open_[i] == Open::kFirst && !in_place()))
+        check_object(i, working_[i] ? working_[i] : base[i]);
     }
   }
 
@@ -177,7 +198,7 @@ class Program {
     finish_commit();
     if (!engine_->powered()) return;
     store_.reset();
-    start(&StoreFactory::open);
+    open();
     if (store_) check_recovered(durable_);
   }
 
@@ -191,7 +212,7 @@ class Program {
     store_.reset();
     engine_.reset();
     disk_.crash(random_, static_cast<CrashDisk::Survival>(pick(random_, 0, 3)));
-    start(&StoreFactory::open);
+    open();
     if (!store_) return;
     const Generation found = store_->durable().generation;
     if (committing_ && found == committing_->generation) settle(*committing_);
@@ -217,9 +238,11 @@ class Program {
     if (!testing::extent_holds(*engine_, *extent, *key)) violate(fmt::format("other bytes in object {}", object));
   }
 
+  [[nodiscard]] bool in_place() const { return options_.slots == 1; }
   [[nodiscard]] std::uint64_t next_step() const { return (committing_ ? committing_->step : durable_.step) + 1; }
 
   enum class Open : std::uint8_t { kNo, kFirst, kRewriting };
+  enum class Touched : std::uint8_t { kNo, kYes };
 
   std::mt19937_64 random_;
   const StoreHooks hooks_;
@@ -236,6 +259,7 @@ class Program {
   std::uint64_t commit_left_ = 0;
   Keys working_;
   std::vector<Open> open_;
+  Touched touched_ = Touched::kNo;  ///< written to since the last durable commit
   std::optional<std::string> violation_;
 };
 
@@ -280,6 +304,11 @@ TEST_F(StoreMutationTest, RootBeforeTheTable) {
 }
 TEST_F(StoreMutationTest, TableAfterTheLastFlush) {
   expect_caught(with_commit({kFlushPaths, kWriteRoot, kFlushRoot, kWriteTable}));
+}
+TEST_F(StoreMutationTest, DirtyMarkWithoutItsFlush) {
+  StoreHooks hooks;
+  hooks.protocol.dirty_mark = StoreProtocol::DirtyMark::kUnflushed;
+  expect_caught(hooks);
 }
 TEST_F(StoreMutationTest, SlotOfTheDurableGenerationFreedEarly) {
   StoreHooks hooks;

@@ -212,6 +212,18 @@ TEST_P(StoreTest, RemoveLeavesNothing) {
   EXPECT_TRUE(remove_store(options_));
 }
 
+TEST(StoreEngineTest, WorksOnTheEngineThatRunsHere) {
+  StorePaths paths(2);
+  const auto best_engine = [] { return io::open_engine({.kind = io::EngineKind::kAuto, .report = {}}).value(); };
+  auto engine = best_engine();
+  auto store = StateStore::create(paths.options(), some_objects(), *engine).value();
+  for (std::uint64_t step = 1; step <= 3; ++step) ASSERT_TRUE(put_step(*store, *engine, step));
+  store.reset();
+  engine = best_engine();
+  store = StateStore::open(paths.options(), some_objects(), *engine).value();
+  expect_step(*store, *engine, 3);
+}
+
 TEST(StoreRollbackTest, ReturnsToTheCommittedVersions) {
   StorePaths paths;
   auto engine = threads_engine();
