@@ -37,5 +37,10 @@ target_link_libraries(Torch::libtorch INTERFACE ${STRATA_TORCH_DIR}/lib/libtorch
                                                 ${STRATA_TORCH_DIR}/lib/libc10.so)
 # The observer of unbound storages relies on the release wheel's layout of RecordFunction.
 target_compile_definitions(Torch::libtorch INTERFACE NDEBUG)
+# The wheel's include folder brings fmt headers of its own, newer than the system's library: header-only, so that nothing
+# looks for their symbols there. Their namespace is versioned; both can live in one program.
+if(EXISTS ${STRATA_TORCH_DIR}/include/fmt)
+  target_compile_definitions(Torch::libtorch INTERFACE FMT_HEADER_ONLY=1)
+endif()
 target_link_options(Torch::libtorch INTERFACE -Wl,-rpath,${STRATA_TORCH_DIR}/lib
                     -Wl,-rpath-link,${STRATA_TORCH_DIR}/lib -Wl,--allow-shlib-undefined)

@@ -1,1 +1,47 @@
-int main() { return 0; }
+// The strata program: one subcommand per file.
+#include <cstdio>
+#include <exception>
+
+#include <CLI/CLI.hpp>
+
+#include "base/version.hpp"
+#include "cli/config_command.hpp"
+#include "cli/run_commands.hpp"
+#ifdef STRATA_HAVE_TORCH
+#include "cli/train_command.hpp"
+#endif
+
+namespace {
+
+int run(int argc, char** argv) {
+  CLI::App app{"Strata trains models that are larger than the memory of the device that computes them."};
+  app.set_version_flag("--version", std::string("strata ") + strata::kVersion + " (" + strata::kCommit + ")");
+  app.require_subcommand(1);
+  int exit_code = 0;
+#ifdef STRATA_HAVE_TORCH
+  strata::cli::add_train_command(app, exit_code);
+#else
+  app.footer("Built without LibTorch: `train` is not here.");
+#endif
+  strata::cli::add_config_command(app, exit_code);
+  strata::cli::add_run_commands(app, exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // CLI11 has exit codes of its own; ours are few: help and version 0, usage 2.
+    const int code = app.exit(error);
+    return code == 0 ? 0 : 2;
+  }
+  return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "strata: internal error: %s\n", error.what());
+    return 1;
+  }
+}

@@ -52,6 +52,7 @@ Result<Prepared> prepare(const EngineOptions& options, std::optional<std::uint64
   input.device_memory = options.device_memory;
   input.host_memory = options.host_memory;
   input.disk_space = options.disk_space;
+  input.paths = std::max<std::size_t>(1, options.paths.size());
   input.steps = options.steps;
   input.device_pool_units = options.device_pool_units;
   prepared.plan = plan_memory(input);
@@ -64,6 +65,7 @@ tiers::StoreOptions store_options(const RunRecord& record) {
   options.paths = record.paths;
   options.slots = record.slots;
   options.scratch = record.scratch;
+  options.largest_scratch = record.largest_scratch;
   return options;
 }
 
@@ -107,6 +109,7 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
     engine->record_.created_unix_s = static_cast<std::uint64_t>(std::time(nullptr));
     engine->record_.slots = engine->plan_.slots;
     engine->record_.scratch = engine->plan_.scratch;
+    engine->record_.largest_scratch = engine->plan_.largest_scratch;
     engine->record_.sub_group_elements = prepared.sub_group_elements;
     engine->record_.paths = own.paths;
     engine->record_.units = own.units;

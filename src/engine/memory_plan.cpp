@@ -174,13 +174,18 @@ class Planner {
       placement.gradient = nearest;
       if (spill && placed + bytes > room) {
         placement.gradient = Tier::kDisk;
-        plan_.scratch += bytes;
+        add_scratch(bytes, 1);
         spilled_ = true;
         return;
       }
       placed += bytes;
       count(nearest, Kind::kGradient, bytes);
     });
+  }
+
+  void add_scratch(Bytes piece, std::uint64_t count) {
+    plan_.scratch += piece * count;
+    plan_.largest_scratch = std::max(plan_.largest_scratch, piece);
   }
 
   void plan_host_pool() {
@@ -255,7 +260,7 @@ class Planner {
       count(Tier::kHost, Kind::kActivation, bytes);
     } else {
       plan_.checkpoints = ActivationHome::kDisk;
-      plan_.scratch += bytes;
+      add_scratch(in_blocks(in_.activations.checkpoint_per_stage), in_.activations.stages);
       if (host + extra <= in_.host_memory) count(Tier::kHost, Kind::kStaging, extra);
     }
     plan_.host_budget = tier(Tier::kHost).total();
@@ -287,7 +292,8 @@ class Planner {
       count(Tier::kDisk, Kind::kActivation, bytes);
       plan_.written_per_step += bytes * in_.config.accumulation;
     }
-    const Bytes footprint = tiers::StateStore::footprint(stored, plan_.slots, plan_.scratch);
+    const Bytes footprint = tiers::StateStore::footprint(stored, plan_.slots, plan_.scratch,
+                                                         {.paths = in_.paths, .largest = plan_.largest_scratch});
     const Bytes counted = tier(Tier::kDisk).total();
     if (footprint > counted) count(Tier::kDisk, Kind::kOther, footprint - counted);
     const std::uint64_t interval = std::max<std::uint64_t>(1, in_.config.strata.commit_interval);

@@ -40,6 +40,7 @@ struct PlanInput {
   Bytes device_memory;
   Bytes host_memory;
   Bytes disk_space;
+  std::size_t paths = 1;     ///< how many the disk tier is spread over
   std::uint64_t steps = 0;
   std::uint32_t device_pool_units = 0;  ///< copies on the device: room for this many of the largest sets; 0: what fits
 };
@@ -60,6 +61,7 @@ struct MemoryPlan {
   Bytes activation_budget;   ///< the rest of the device budget
   Bytes host_budget;         ///< the tier manager's host arena: homes, copies, staging; at most the host budget
   Bytes scratch;
+  Bytes largest_scratch;     ///< the largest single piece of it
   std::uint32_t slots = 2;
   Bytes written_per_step;    ///< to disk
   Bytes written_total;

@@ -47,6 +47,7 @@ RunRecord record_from(const json& document) {
   record.world_size = document.at("world_size").get<std::uint32_t>();
   record.slots = document.at("slots").get<std::uint32_t>();
   record.scratch = Bytes(document.at("scratch_bytes").get<std::uint64_t>());
+  record.largest_scratch = Bytes(document.at("largest_scratch_bytes").get<std::uint64_t>());
   record.sub_group_elements = document.at("sub_group_elements").get<std::uint64_t>();
   for (const auto& path : document.at("paths")) record.paths.emplace_back(path.get<std::string>());
   for (const auto& pair : document.at("settings")) {
@@ -122,6 +123,7 @@ Status write_run(const std::filesystem::path& folder, const RunRecord& record) {
                          {"world_size", record.world_size},
                          {"slots", record.slots},
                          {"scratch_bytes", record.scratch.value},
+                         {"largest_scratch_bytes", record.largest_scratch.value},
                          {"sub_group_elements", record.sub_group_elements},
                          {"paths", std::move(paths)},
                          {"settings", std::move(settings)},

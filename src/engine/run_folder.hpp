@@ -19,6 +19,7 @@ struct RunRecord {
   std::uint32_t world_size = 1;
   std::uint32_t slots = 2;
   Bytes scratch;
+  Bytes largest_scratch;
   std::uint64_t sub_group_elements = 0;
   std::vector<std::filesystem::path> paths;
   std::vector<zero::UnitInfo> units;

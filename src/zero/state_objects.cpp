@@ -33,6 +33,18 @@ class Builder {
     }
     if (section.trainable == Trainable::kNo) return objects;
 
+    if (options_.gradients == GradientObjects::kMake) add_gradients(prefix, section, placement, objects);
+    STRATA_CHECK(placement.optimizer.size() == section.sub_groups.size(), "one placement per sub-group");
+    for (std::size_t k = 0; k < section.sub_groups.size(); ++k) {
+      objects.optimizer.push_back(add_stored(fmt::format("{}/optimizer/{}", prefix, k), Kind::kOptimizer,
+                                             state_arrays(section.dtype, section.sub_groups[k]).bytes(),
+                                             placement.optimizer[k]));
+    }
+    return objects;
+  }
+
+  void add_gradients(const std::string& prefix, const Section& section, const SectionPlacement& placement,
+                     SectionObjects& objects) {
     const DType type = gradient_type_of(section, options_.gradient_type);
     tiers::ObjectSpec gradient{prefix + "/gradient", Kind::kGradient, bytes_of(type, section.shard_elements),
                                placement.gradient};
@@ -41,13 +53,6 @@ class Builder {
     if (options_.world_size > 1) {
       objects.full_gradient = add({prefix + "/full_gradient", Kind::kStaging, section.bytes(), Tier::kHost});
     }
-    STRATA_CHECK(placement.optimizer.size() == section.sub_groups.size(), "one placement per sub-group");
-    for (std::size_t k = 0; k < section.sub_groups.size(); ++k) {
-      objects.optimizer.push_back(add_stored(fmt::format("{}/optimizer/{}", prefix, k), Kind::kOptimizer,
-                                             state_arrays(section.dtype, section.sub_groups[k]).bytes(),
-                                             placement.optimizer[k]));
-    }
-    return objects;
   }
 
   ObjectId add(tiers::ObjectSpec spec) {

@@ -38,7 +38,11 @@ struct StateObjects {
   DType gradient_type = DType::kFloat32;
 };
 
+/// A reader of a finished run needs no gradients.
+enum class GradientObjects : std::uint8_t { kLeaveOut, kMake };
+
 struct StateObjectsOptions {
+  GradientObjects gradients = GradientObjects::kMake;
   std::uint32_t world_size = 1;
   /// The accumulator's type where a parameter is 16-bit; fp32 parameters always accumulate in fp32.
   DType gradient_type = DType::kFloat32;

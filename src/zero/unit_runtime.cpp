@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <ATen/Functions.h>
+#include <ATen/record_function.h>
 #include <c10/core/StorageImpl.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -46,6 +47,7 @@ struct UnitRuntime::Unit {
   std::vector<std::shared_ptr<torch::autograd::Node>> accumulators;  // keeps the hooked nodes alive
   std::vector<std::uint8_t> arrived;  // per parameter, since the last complete
   bool bound = false;
+  bool on_demand = false;    ///< bound by the observer, for an op that is over when the next planned bind comes
   bool until_flush = false;  ///< bound by backward or on demand: the flush lets it go, if nothing did before
 };
 
@@ -85,11 +87,13 @@ struct UnitRuntime::InputEvent final : torch::CustomClassHolder {
 /// The identity node on a unit's inputs. Its backward is the event "release of weights".
 class UnitRuntime::InputNode final : public torch::autograd::Function<UnitRuntime::InputNode> {
  public:
+  // A TensorList, because autograd takes a std::vector of tensors for something opaque and would cut the graph.
   static variable_list forward(torch::autograd::AutogradContext* context, c10::intrusive_ptr<InputEvent> event,
-                               variable_list inputs) {
+                               at::TensorList inputs) {
     context->saved_data["event"] = c10::IValue::make_capsule(std::move(event));
-    for (at::Tensor& input : inputs) input = input.view_as(input);
-    return inputs;
+    variable_list outputs;
+    for (const at::Tensor& input : inputs) outputs.push_back(input.view_as(input));
+    return outputs;
   }
 
   static variable_list backward(torch::autograd::AutogradContext* context, variable_list gradients) {
@@ -138,6 +142,7 @@ std::span<const at::Tensor> UnitRuntime::parameters(UnitUse use) {
 }
 
 void UnitRuntime::make_use(Unit& unit, std::uint32_t use) {
+  const at::DisableRecordFunctionGuard unobserved;  // only metadata is touched here
   std::vector<at::Tensor> leaves;
   for (std::uint32_t p = 0; p < unit.layout->places.size(); ++p) {
     const UnitLayout::Place place = unit.layout->places[p];
@@ -170,6 +175,7 @@ void UnitRuntime::hook_leaf(Unit& unit, std::uint32_t parameter, std::uint32_t u
 
 void UnitRuntime::adopt(UnitId id, std::span<const at::Tensor> own) {
   const std::lock_guard lock(mutex_);
+  const at::DisableRecordFunctionGuard unobserved;  // only metadata is touched here
   Unit& unit = *units_[id.value];
   STRATA_CHECK(unit.uses.empty(), "a unit is adopted before its first use");
   STRATA_CHECK(own.size() == unit.layout->places.size(), "one tensor per parameter");
@@ -199,13 +205,26 @@ void UnitRuntime::check_unchanged(const Unit& unit) const {
   }
 }
 
-void UnitRuntime::bind(Unit& unit) {
-  if (unit.bound) return;
+Result<tiers::ReadLease> UnitRuntime::read_shard(ObjectId shard, Cause cause) {
+  auto lease = tiers_.read(shard, Tier::kDevice);
+  if (lease || lease.error().code != ErrorCode::kDoesNotFit || cause == Cause::kDemand) return lease;
+  // What ops outside their units have bound may go now: no op is running.
+  for (auto& unit : units_) {
+    if (unit->on_demand) unbind(*unit);
+  }
+  return tiers_.read(shard, Tier::kDevice);
+}
+
+void UnitRuntime::bind(Unit& unit, Cause cause) {
+  if (unit.bound) {
+    if (cause == Cause::kPlanned) unit.on_demand = false;
+    return;
+  }
   for (std::size_t s = 0; s < unit.sections.size(); ++s) {
     const SectionObjects& ids = (*unit.objects)[s];
     SectionStorage& section = unit.sections[s];
     lookahead_.use(ids.parameter);
-    section.shard = value_or_throw(tiers_.read(ids.parameter, Tier::kDevice));
+    section.shard = value_or_throw(read_shard(ids.parameter, cause));
     const std::byte* data = section.shard.bytes().data();
     if (collectives_.world_size() > 1) {
       section.gathered = value_or_throw(tiers_.write(*ids.gathered, Tier::kDevice, tiers::Content::kOverwrite));
@@ -233,6 +252,7 @@ void UnitRuntime::unbind(Unit& unit) {
   if (unit.bound) --bound_count_;
   unit.bound = false;
   unit.until_flush = false;
+  unit.on_demand = false;
 }
 
 std::vector<at::Tensor> UnitRuntime::before_forward(std::span<const UnitId> units, std::vector<at::Tensor> inputs) {
@@ -240,7 +260,7 @@ std::vector<at::Tensor> UnitRuntime::before_forward(std::span<const UnitId> unit
   if (auto entered = enter(); !entered) throw OperationError(entered.error());
   for (const UnitId id : units) {
     check_unchanged(*units_[id.value]);
-    bind(*units_[id.value]);
+    bind(*units_[id.value], Cause::kPlanned);
     if (inside_graph()) units_[id.value]->until_flush = true;
   }
   variable_list differentiable;
@@ -249,7 +269,8 @@ std::vector<at::Tensor> UnitRuntime::before_forward(std::span<const UnitId> unit
   }
   if (differentiable.empty() || !c10::GradMode::is_enabled()) return inputs;
   const variable_list wrapped =
-      InputNode::apply(c10::make_intrusive<InputEvent>(std::weak_ptr<UnitRuntime*>(self_), units), differentiable);
+      InputNode::apply(c10::make_intrusive<InputEvent>(std::weak_ptr<UnitRuntime*>(self_), units),
+                       at::TensorList(differentiable));
   std::size_t next = 0;
   for (at::Tensor& input : inputs) {
     if (input.defined() && input.requires_grad()) input = wrapped[next++];
@@ -273,7 +294,7 @@ void UnitRuntime::after_forward(std::span<const UnitId> units, std::span<const a
 void UnitRuntime::before_backward(std::span<const UnitId> units) {
   const std::lock_guard lock(mutex_);
   for (const UnitId id : units) {
-    bind(*units_[id.value]);
+    bind(*units_[id.value], Cause::kPlanned);
     units_[id.value]->until_flush = true;
   }
 }
@@ -347,8 +368,9 @@ void UnitRuntime::bind_owner_of(const c10::StorageImpl* storage) noexcept {
   const auto owner = owners_.find(storage);
   if (owner == owners_.end() || units_[owner->second]->bound) return;
   try {
-    bind(*units_[owner->second]);
+    bind(*units_[owner->second], Cause::kDemand);
     units_[owner->second]->until_flush = true;
+    units_[owner->second]->on_demand = true;
     ++stats_.demand_fetches;
   } catch (const OperationError& error) {
     if (!observer_error_) observer_error_ = error.error();

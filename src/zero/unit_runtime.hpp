@@ -85,7 +85,9 @@ class UnitRuntime {
   class InputNode;
   struct InputEvent;
 
-  void bind(Unit& unit);
+  enum class Cause : std::uint8_t { kPlanned, kDemand };
+  [[nodiscard]] Result<tiers::ReadLease> read_shard(ObjectId shard, Cause cause);
+  void bind(Unit& unit, Cause cause);
   void unbind(Unit& unit);
   void release(Unit& unit);
   void make_use(Unit& unit, std::uint32_t use);
