@@ -20,6 +20,9 @@
 namespace strata::io {
 namespace {
 
+constexpr std::uint64_t kZeros = 1u << 20;
+constexpr auto kLockPause = std::chrono::milliseconds(10);
+
 struct Magic {
   std::uint64_t number;
   const char* name;
@@ -74,13 +77,12 @@ Bytes free_bytes_of(const struct statvfs& status) {
 
 /// For file systems without fallocate. `from` and `to` are multiples of 4 KiB, but for the end of the file.
 Status fill_with_zeros(const File& file, std::uint64_t from, std::uint64_t to) {
-  constexpr std::uint64_t kChunk = 1u << 20;
-  const std::unique_ptr<void, decltype(&std::free)> zeros(std::aligned_alloc(kBlockAlignment.value, kChunk),
+  const std::unique_ptr<void, decltype(&std::free)> zeros(std::aligned_alloc(kBlockAlignment.value, kZeros),
                                                           &std::free);
   if (!zeros) return fail(ErrorCode::kIo, "no memory to fill a file with zeros", {}, ENOMEM);
-  std::fill_n(static_cast<std::byte*>(zeros.get()), kChunk, std::byte{0});
+  std::fill_n(static_cast<std::byte*>(zeros.get()), kZeros, std::byte{0});
   for (std::uint64_t at = round_down(from, kBlockAlignment.value); at < to;) {
-    const std::uint64_t length = std::min(kChunk, round_up(to - at, kBlockAlignment.value));
+    const std::uint64_t length = std::min(kZeros, round_up(to - at, kBlockAlignment.value));
     const ssize_t written = ::pwrite(file.fd.get(), zeros.get(), length, static_cast<off_t>(at));
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) return fail(ErrorCode::kIo, fmt::format("cannot allocate {}", file.path.string()), {}, errno);
@@ -161,7 +163,6 @@ Status preallocate(const File& file, Bytes size) {
 
 Status lock_exclusively(const File& file, double patience_s) {
   using Clock = std::chrono::steady_clock;
-  constexpr auto kPause = std::chrono::milliseconds(10);
   const auto until =
       Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(patience_s));
   for (;;) {
@@ -174,7 +175,7 @@ Status lock_exclusively(const File& file, double patience_s) {
       return fail(ErrorCode::kStore, fmt::format("{} is in use by another process", file.path.string()),
                   "wait for that run to end, or stop it");
     }
-    std::this_thread::sleep_for(kPause);
+    std::this_thread::sleep_for(kLockPause);
   }
 }
 

@@ -21,6 +21,9 @@ namespace {
 
 constexpr std::uint64_t kHugePage = 2u << 20;
 constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kMaxSize = std::uint64_t{1} << 47;  // of an address space
+constexpr std::size_t kMaxNodes = 1024;                     // MAX_NUMNODES of any kernel
+constexpr std::size_t kBits = 8 * sizeof(unsigned long);
 
 void touch_part(std::byte* data, std::uint64_t from, std::uint64_t to) {
   for (std::uint64_t at = from; at < to; at += kPage) static_cast<volatile std::byte*>(data)[at] = std::byte{0};
@@ -62,8 +65,6 @@ bool huge_pages_are_off() {
 }
 
 bool bind_to_node(std::byte* data, std::uint64_t size, int node) {
-  constexpr std::size_t kMaxNodes = 1024;  // MAX_NUMNODES of any kernel
-  constexpr std::size_t kBits = 8 * sizeof(unsigned long);
   const auto index = static_cast<std::size_t>(node);
   if (index >= kMaxNodes) return false;
   std::array<unsigned long, kMaxNodes / kBits> mask{};
@@ -81,7 +82,6 @@ std::string limit_text() {
 
 Result<Arena> Arena::map(const ArenaOptions& options) {
   if (options.size.value == 0) return fail(ErrorCode::kInternal, "an arena of no bytes was asked for");
-  constexpr std::uint64_t kMaxSize = std::uint64_t{1} << 47;  // of an address space
   Arena arena;
   arena.data_ = options.size.value > kMaxSize ? nullptr : map_aligned(round_up(options.size.value, kPage));
   if (arena.data_ == nullptr) {

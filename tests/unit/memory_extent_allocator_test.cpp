@@ -54,7 +54,7 @@ TEST(ExtentAllocatorTest, TwoExtentsGrowFromTheTwoEnds) {
 }
 
 TEST(ExtentAllocatorTest, ExtentsThatAlternateNeverBlockTheMiddle) {
-  // Units of unequal size through two slots: each is freed when the next but one arrives, and always the sum of two fits.
+  // Units of unequal size through two slots, pair by pair; the two of a pair always fill the space.
   constexpr std::uint64_t kSizes[] = {40, 60, 36, 64, 12, 88, 100, 0, 48, 52, 4, 96};
   ExtentAllocator space(100_KiB, 4_KiB);
   std::optional<Extent> older;
