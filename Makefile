@@ -3,8 +3,9 @@
 BUILD ?= build
 CMAKE_ARGS ?=
 JOBS ?= $(shell nproc)
+CLANG ?= clang++
 
-.PHONY: all build tools test full demo bootstrap bench clean format tidy asan tsan
+.PHONY: all build tools test full demo bootstrap asan tsan clang tidy format clean
 
 all: build
 
@@ -15,11 +16,6 @@ build: bootstrap
 	@scripts/configure $(BUILD) $(CMAKE_ARGS)
 	@cmake --build $(BUILD) -j $(JOBS)
 
-tools:
-	@scripts/bootstrap --no-torch
-	@scripts/configure build-tools -DSTRATA_TORCH=OFF $(CMAKE_ARGS)
-	@cmake --build build-tools -j $(JOBS)
-
 test: build
 	@ctest --test-dir $(BUILD) -L quick --output-on-failure -j $(JOBS)
 
@@ -29,23 +25,37 @@ full: build
 demo: build
 	@scripts/demo $(BUILD)
 
-asan:
+# What needs no LibTorch, in a folder of its own: $(call without_torch,FOLDER,ARGUMENTS). CMakePresets.json names the same.
+define without_torch
 	@scripts/bootstrap --no-torch
-	@scripts/configure build-asan -DSTRATA_TORCH=OFF -DSTRATA_BENCH=OFF -DSTRATA_SANITIZE=address,undefined
-	@cmake --build build-asan -j $(JOBS)
+	@scripts/configure $(1) -DSTRATA_TORCH=OFF $(2) $(CMAKE_ARGS)
+	@cmake --build $(1) -j $(JOBS)
+endef
+
+tools:
+	$(call without_torch,build-tools)
+
+asan:
+	$(call without_torch,build-asan,-DSTRATA_BENCH=OFF -DSTRATA_SANITIZE=address$(comma)undefined)
 	@ctest --test-dir build-asan -L quick --output-on-failure
 
 tsan:
-	@scripts/bootstrap --no-torch
-	@scripts/configure build-tsan -DSTRATA_TORCH=OFF -DSTRATA_BENCH=OFF -DSTRATA_SANITIZE=thread
-	@cmake --build build-tsan -j $(JOBS)
+	$(call without_torch,build-tsan,-DSTRATA_BENCH=OFF -DSTRATA_SANITIZE=thread)
 	@ctest --test-dir build-tsan -L quick --output-on-failure
+
+clang:
+	$(call without_torch,build-clang,-DSTRATA_BENCH=OFF -DCMAKE_CXX_COMPILER=$(CLANG))
+	@ctest --test-dir build-clang -L quick --output-on-failure
+
+# clang-tidy needs the flags of a clang build.
+tidy: clang
+	@git ls-files 'src/*.cpp' 'kernels/*.cpp' | grep -vE '^src/(model|zero|engine/(engine|trainer)|cli/train)' | \
+	  xargs -P $(JOBS) -n 1 clang-tidy -p build-clang --quiet
 
 format:
 	@git ls-files '*.hpp' '*.cpp' | xargs clang-format -i
 
-tidy: build
-	@git ls-files 'src/*.cpp' 'kernels/*.cpp' | xargs -P $(JOBS) -n 1 clang-tidy -p $(BUILD) --quiet
-
 clean:
-	@rm -rf build build-tools build-asan build-tsan
+	@rm -rf build build-tools build-asan build-tsan build-clang
+
+comma := ,
