@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 
 #include "device/device.hpp"
+#include "support/fake_backend.hpp"
 #include "support/fake_ranks.hpp"
+#include "zero/backend_collectives.hpp"
 #include "zero/gradient_sink.hpp"
 #include "zero/optimizer_step.hpp"
 #include "zero/state_access.hpp"
@@ -123,14 +125,21 @@ struct RankWorld {
   std::unique_ptr<UnitRuntime> runtime;
 };
 
-State train_ranks(std::uint32_t size, DType type, int accumulation) {
+/// How the fake ranks talk: straight, or through c10d's Backend.
+enum class Wire { kDirect, kBackend };
+
+State train_ranks(std::uint32_t size, DType type, int accumulation, Wire wire) {
   testing::FakeGroup group(size);
+  const auto fake_wire = std::make_shared<testing::FakeWire>(static_cast<int>(size));
   State state;
   std::mutex mutex;
   std::vector<std::jthread> ranks;
   for (std::uint32_t r = 0; r < size; ++r) {
     ranks.emplace_back([&, r] {
-      RankWorld world(type, std::make_unique<testing::FakeRank>(group, r, size));
+      auto collectives = wire == Wire::kDirect
+                             ? std::unique_ptr<Collectives>(std::make_unique<testing::FakeRank>(group, r, size))
+                             : collectives_over(c10::make_intrusive<testing::FakeBackend>(fake_wire, static_cast<int>(r)));
+      RankWorld world(type, std::move(collectives));
       world.train(type, 3, accumulation);
       const std::lock_guard lock(mutex);
       world.collect(state);
@@ -140,12 +149,15 @@ State train_ranks(std::uint32_t size, DType type, int accumulation) {
   return state;
 }
 
-class FakeRanksTest : public ::testing::Test {
+class FakeRanksTest : public ::testing::TestWithParam<Wire> {
  protected:
   void SetUp() override { at::set_num_threads(1); }
 };
 
-TEST_F(FakeRanksTest, FourRanksHoldTheOneRankStateCut) {
+INSTANTIATE_TEST_SUITE_P(Wires, FakeRanksTest, ::testing::Values(Wire::kDirect, Wire::kBackend),
+                         [](const auto& test) { return test.param == Wire::kDirect ? "Direct" : "Backend"; });
+
+TEST_P(FakeRanksTest, FourRanksHoldTheOneRankStateCut) {
   for (const DType type : {DType::kFloat32, DType::kBFloat16}) {
     for (const int accumulation : {1, 2}) {
       SCOPED_TRACE(std::string(name_of(type)) + " accumulation " + std::to_string(accumulation));
@@ -153,7 +165,7 @@ TEST_F(FakeRanksTest, FourRanksHoldTheOneRankStateCut) {
       one.train(type, 3, accumulation);
       State whole;
       one.collect(whole);
-      const State four = train_ranks(4, type, accumulation);
+      const State four = train_ranks(4, type, accumulation, GetParam());
       ASSERT_EQ(whole.size(), four.size());
       for (const auto& [name, values] : whole) {
         EXPECT_EQ(values, four.at(name)) << name;
@@ -165,7 +177,7 @@ TEST_F(FakeRanksTest, FourRanksHoldTheOneRankStateCut) {
   }
 }
 
-TEST_F(FakeRanksTest, RanksInDifferentOrderAreToldSo) {
+TEST(FakeGroupTest, RanksInDifferentOrderAreToldSo) {
   testing::FakeGroup group(2);
   std::vector<Status> status(2);
   std::vector<std::jthread> ranks;
