@@ -69,6 +69,11 @@ tiers::StoreOptions store_options(const RunRecord& record) {
   return options;
 }
 
+tl::unexpected<Error> run_exists(const std::filesystem::path& folder) {
+  return fail(ErrorCode::kUsage, fmt::format("'{}' holds a run already", folder.string()),
+              "continue it with --resume, or give another --out");
+}
+
 }  // namespace
 
 Result<MemoryPlan> Engine::plan(const EngineOptions& options) {
@@ -88,9 +93,11 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
   const bool resume = own.opening == Opening::kResume;
   if (resume) {
     STRATA_ASSIGN(engine->record_, read_run(own.folder));
+    STRATA_ASSIGN(engine->run_lock_, lock_run(own.folder, RunUse::kTrain));
+    // Again, now that nobody else can change it.
+    STRATA_ASSIGN(engine->record_, read_run(own.folder));
   } else if (has_run(own.folder)) {
-    return fail(ErrorCode::kUsage, fmt::format("'{}' holds a run already", own.folder.string()),
-                "continue it with --resume, or give another --out");
+    return run_exists(own.folder);
   }
   STRATA_ASSIGN(Prepared prepared, prepare(own, resume ? std::optional(engine->record_.sub_group_elements)
                                                        : std::nullopt));
@@ -116,9 +123,28 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
   }
   engine->record_.settings = own.settings;
   STRATA_TRY(engine->open_devices());
-  STRATA_TRY(engine->open_store());
-  STRATA_TRY(engine->open_runtime());
-  return engine;
+  engine->describe_objects();
+  std::vector<std::filesystem::path> made;
+  if (!resume) {
+    STRATA_ASSIGN(made, make_folders(own.folder));
+  }
+  Status opened = engine->open_store();
+  if (opened) opened = engine->open_runtime();
+  if (opened) return engine;
+  // What a refused start has made goes again; a run that somebody else has made meanwhile stays.
+  const bool ours = !resume && engine->run_lock_;
+  const tiers::StoreOptions store = store_options(engine->record_);
+  const std::filesystem::path folder = own.folder;
+  const Fd lock = std::move(engine->run_lock_);
+  engine.reset();  // closes the data files
+  if (ours) {
+    if (const Status removed = tiers::remove_store(store); !removed) {
+      opened.error().hint += "; " + to_string(removed.error());
+    }
+    remove_run(folder);
+    remove_folders(made);
+  }
+  return tl::unexpected(std::move(opened).error());
 }
 
 Status Engine::open_devices() {
@@ -140,7 +166,7 @@ Status Engine::open_devices() {
   return {};
 }
 
-Status Engine::open_store() {
+void Engine::describe_objects() {
   objects_ = zero::make_state_objects(layouts_, plan_.placements, {.gradient_type = gradient_type(options_.config)});
   if (plan_.checkpoints != ActivationHome::kDevice) {
     for (std::uint32_t stage = 0; stage < options_.recomputed_stages; ++stage) {
@@ -154,27 +180,30 @@ Status Engine::open_store() {
       objects_.specs.push_back(std::move(spec));
     }
   }
-  const tiers::StoreOptions options = store_options(record_);
+}
+
+Status Engine::open_store() {
   if (options_.opening == Opening::kResume) {
-    STRATA_ASSIGN(store_, tiers::StateStore::open(options, objects_.stored, *io_));
+    if (!record_.data_files_made) {
+      // Killed while it made them: nothing was ever written, and what is there may be half a file.
+      STRATA_TRY(tiers::remove_store(store_options(record_)));
+      return make_store();
+    }
+    STRATA_ASSIGN(store_, tiers::StateStore::open(store_options(record_), objects_.stored, *io_));
     return write_run(options_.folder, record_);
   }
+  STRATA_ASSIGN(Fd lock, lock_run(options_.folder, RunUse::kTrain));
+  if (has_run(options_.folder)) return run_exists(options_.folder);
+  run_lock_ = std::move(lock);
+  return make_store();
+}
+
+Status Engine::make_store() {
   // The record comes first, so that whatever is on the paths always has a run that names it.
-  std::error_code failed;
-  std::filesystem::create_directories(options_.folder, failed);
-  if (failed) {
-    return fail(ErrorCode::kUsage, fmt::format("cannot make the run folder '{}'", options_.folder.string()),
-                "give a writable --out", failed.value());
-  }
   STRATA_TRY(write_run(options_.folder, record_));
-  auto store = tiers::StateStore::create(options, objects_.stored, *io_);
-  if (!store) {
-    std::filesystem::remove(options_.folder / "run.json", failed);
-    std::filesystem::remove(options_.folder, failed);  // only when empty
-    return tl::unexpected(std::move(store).error());
-  }
-  store_ = *std::move(store);
-  return {};
+  STRATA_ASSIGN(store_, tiers::StateStore::create(store_options(record_), objects_.stored, *io_));
+  record_.data_files_made = true;
+  return write_run(options_.folder, record_);
 }
 
 Status Engine::open_runtime() {

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fd.hpp"
 #include "base/result.hpp"
 #include "engine/memory_plan.hpp"
 #include "engine/run_folder.hpp"
@@ -121,7 +122,9 @@ class Engine {
   Engine() = default;
 
   [[nodiscard]] Status open_devices();
+  void describe_objects();
   [[nodiscard]] Status open_store();
+  [[nodiscard]] Status make_store();
   [[nodiscard]] Status open_runtime();
   [[nodiscard]] Status start_commit();
   [[nodiscard]] Status wait_commit();
@@ -132,6 +135,7 @@ class Engine {
   // Fixed after open, destroyed in reverse order: units before tiers before store before I/O.
   EngineOptions options_;
   MemoryPlan plan_;
+  Fd run_lock_;
   RunRecord record_;
   std::vector<zero::UnitLayout> layouts_;
   zero::StateObjects objects_;

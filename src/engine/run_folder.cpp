@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <sys/file.h>
 #include <sys/random.h>
 
 #include "base/fd.hpp"
@@ -49,6 +50,7 @@ RunRecord record_from(const json& document) {
   record.scratch = Bytes(document.at("scratch_bytes").get<std::uint64_t>());
   record.largest_scratch = Bytes(document.at("largest_scratch_bytes").get<std::uint64_t>());
   record.sub_group_elements = document.at("sub_group_elements").get<std::uint64_t>();
+  record.data_files_made = document.at("data_files_made").get<bool>();
   for (const auto& path : document.at("paths")) record.paths.emplace_back(path.get<std::string>());
   for (const auto& pair : document.at("settings")) {
     record.settings.emplace_back(pair.at(0).get<std::string>(), pair.at(1).get<std::string>());
@@ -85,6 +87,50 @@ bool has_run(const std::filesystem::path& folder) {
   return std::filesystem::exists(record_path(folder), ignored);
 }
 
+void remove_run(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  std::filesystem::remove(record_path(folder), ignored);
+}
+
+Result<Fd> lock_run(const std::filesystem::path& folder, RunUse use) {
+  // The folder itself is what is locked: there is no lock file that could stay behind.
+  Fd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) {
+    return fail(ErrorCode::kUsage, fmt::format("cannot open the run folder '{}'", folder.string()),
+                "give the --out folder of a run", errno);
+  }
+  if (::flock(fd.get(), (use == RunUse::kTrain ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) {
+      return fail(ErrorCode::kStore, fmt::format("the run in '{}' is in use by another process", folder.string()),
+                  "wait until that process ends, or stop it");
+    }
+    return fail(ErrorCode::kIo, fmt::format("cannot lock the run folder '{}'", folder.string()),
+                "put the run on a file system with locks", errno);
+  }
+  return fd;
+}
+
+Result<std::vector<std::filesystem::path>> make_folders(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> missing;
+  std::error_code failed;
+  for (auto path = folder; !path.empty() && !std::filesystem::exists(path, failed); path = path.parent_path()) {
+    missing.insert(missing.begin(), path);
+    if (path == path.parent_path()) break;
+  }
+  std::filesystem::create_directories(folder, failed);
+  if (failed || !std::filesystem::is_directory(folder, failed)) {
+    remove_folders(missing);
+    return fail(ErrorCode::kUsage, fmt::format("cannot make the run folder '{}'", folder.string()),
+                "give an --out that can be made and written to", failed ? failed.value() : ENOTDIR);
+  }
+  return missing;
+}
+
+void remove_folders(const std::vector<std::filesystem::path>& made) {
+  std::error_code ignored;  // a folder that is not empty stays
+  for (auto folder = made.rbegin(); folder != made.rend(); ++folder) std::filesystem::remove(*folder, ignored);
+}
+
 Status write_file_atomically(const std::filesystem::path& file, const std::string& text) {
   const std::filesystem::path beside = file.string() + ".new";
   {
@@ -92,8 +138,11 @@ Status write_file_atomically(const std::filesystem::path& file, const std::strin
     out << text;
     out.flush();
     if (!out) {
+      const int reason = errno;
+      std::error_code ignored;
+      std::filesystem::remove(beside, ignored);
       return fail(ErrorCode::kIo, fmt::format("cannot write '{}'", beside.string()),
-                  "check that the folder is writable and the disk has room", errno);
+                  "check that the folder is writable and the disk has room", reason);
     }
   }
   STRATA_TRY(sync_path(beside, O_RDONLY));
@@ -125,6 +174,7 @@ Status write_run(const std::filesystem::path& folder, const RunRecord& record) {
                          {"scratch_bytes", record.scratch.value},
                          {"largest_scratch_bytes", record.largest_scratch.value},
                          {"sub_group_elements", record.sub_group_elements},
+                         {"data_files_made", record.data_files_made},
                          {"paths", std::move(paths)},
                          {"settings", std::move(settings)},
                          {"units", std::move(units)}};

@@ -10,7 +10,14 @@ namespace strata::engine {
 Result<std::unique_ptr<RunReader>> RunReader::open(const std::filesystem::path& folder) {
   std::unique_ptr<RunReader> reader(new RunReader());
   STRATA_ASSIGN(reader->record_, read_run(folder));
+  STRATA_ASSIGN(reader->run_lock_, lock_run(folder, RunUse::kRead));
+  STRATA_ASSIGN(reader->record_, read_run(folder));
   const RunRecord& record = reader->record_;
+  const auto nothing_yet = [&folder] {
+    return fail(ErrorCode::kStore, fmt::format("the run in '{}' has committed nothing yet", folder.string()),
+                "train it for at least one step");
+  };
+  if (!record.data_files_made) return nothing_yet();
   STRATA_ASSIGN(reader->layouts_, zero::lay_out(record.units, {.world_size = record.world_size,
                                                                .sub_group_elements = record.sub_group_elements}));
   // Everything is read where it lies.
@@ -42,10 +49,7 @@ Result<std::unique_ptr<RunReader>> RunReader::open(const std::filesystem::path& 
   store.largest_scratch = record.largest_scratch;
   STRATA_ASSIGN(reader->store_, tiers::StateStore::open(store, reader->objects_.stored, *reader->io_));
   const tiers::CommitRecord committed = reader->store_->durable();
-  if (committed.generation == 0) {
-    return fail(ErrorCode::kStore, fmt::format("the run in '{}' has committed nothing yet", folder.string()),
-                "train it for at least one step");
-  }
+  if (committed.generation == 0) return nothing_yet();
   try {
     reader->applied_steps_ = nlohmann::json::parse(committed.metadata).at("applied_steps").get<std::uint64_t>();
   } catch (const nlohmann::json::exception& error) {

@@ -17,7 +17,7 @@
 
 namespace strata::engine {
 
-/// Holds the run's lock while it lives, as training does.
+/// Holds the run while it lives: others may read, nobody may train.
 class RunReader {
  public:
   /// kStore when there is no run, nothing was committed, or another process has it open.
@@ -33,6 +33,7 @@ class RunReader {
  private:
   RunReader() = default;
 
+  Fd run_lock_;
   RunRecord record_;
   std::vector<zero::UnitLayout> layouts_;
   zero::StateObjects objects_;
