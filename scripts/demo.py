@@ -36,7 +36,7 @@ def train(args, name, steps, extra):
     metrics = args.work / f"{name}.jsonl"
     command = [args.strata, "train", "--config", str(ROOT / "configs/ds_demo.json"),
                "--model", str(ROOT / "configs/models/gpt2-demo.json"), "--out", str(out), "--steps", str(steps),
-               "--sequence", "256", "--seed", "1", "--metrics", str(metrics),
+               "--sequence", "256", "--micro-batch", "4", "--accumulate", "2", "--seed", "1", "--metrics", str(metrics),
                *[x for p in text_sources() for x in ("--data", p)], *extra]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
@@ -63,7 +63,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "demo-run")
     parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--short-steps", type=int, default=8)
-    parser.add_argument("--device-memory", default="40MiB")
+    parser.add_argument("--device-memory", default="48MiB")
     parser.add_argument("--host-memory", default="48MiB")
     args = parser.parse_args()
     args.strata = str(pathlib.Path(args.strata).resolve())
