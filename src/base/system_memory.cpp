@@ -48,10 +48,10 @@ std::optional<std::uint64_t> cgroup_room() {
   };
   const std::string v2 = cgroup_path("");
   const std::string v1 = cgroup_path("memory");
-  const Place places[] = {
-      {"/sys/fs/cgroup" + v2 + "/memory.max", "/sys/fs/cgroup" + v2 + "/memory.current"},
-      {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-      {"/sys/fs/cgroup/memory" + v1 + "/memory.limit_in_bytes", "/sys/fs/cgroup/memory" + v1 + "/memory.usage_in_bytes"}};
+  const Place places[] = {{"/sys/fs/cgroup" + v2 + "/memory.max", "/sys/fs/cgroup" + v2 + "/memory.current"},
+                          {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
+                          {"/sys/fs/cgroup/memory" + v1 + "/memory.limit_in_bytes",
+                           "/sys/fs/cgroup/memory" + v1 + "/memory.usage_in_bytes"}};
   for (const Place& place : places) {
     const auto limit = number_in(place.limit);
     const auto usage = number_in(place.usage);

@@ -84,7 +84,7 @@ constexpr std::string_view kDeviations = R"(
 | key | Strata | DeepSpeed |
 |---|---|---|
 | `data_types.grad_accum_dtype` | fp32 | the model's type |
-| `bf16.check_grad_overflow` | a step with a non-finite gradient is skipped (`strata.skip_nonfinite`) | stage 3 applies it |
+| `bf16.check_grad_overflow` | a step that is not finite is skipped (`strata.skip_nonfinite`) | stage 3 applies it |
 | `aio.queue_depth`, `aio.intra_op_parallelism` | 32, 8 | 8, 1 |
 | `aio.thread_count`, `aio.num_threads` | other names of `intra_op_parallelism` | ignored |
 | `nvme_path` missing | the run's folder | TypeError |

@@ -135,8 +135,9 @@ TEST(BackendCollectivesTest, ADifferentKindVisitOrSizeIsFoundBeforeDataMoves) {
       std::vector<float> full(what == 2 && r == 1 ? 4 : 2, 1), shard(full.size() / 2, -1);
       const CollectiveTag tag{UnitId(4), 0, what == 1 ? 5u + static_cast<unsigned>(r) : 5u};
       Collectives& all = *rank.collectives;
-      const Status status = what == 0 && r == 1 ? all.all_gather(bytes(shard), bytes(full), DType::kFloat32, tag)
-                                                : all.reduce_scatter_mean(bytes(full), bytes(shard), DType::kFloat32, tag);
+      const Status status = what == 0 && r == 1
+                                ? all.all_gather(bytes(shard), bytes(full), DType::kFloat32, tag)
+                                : all.reduce_scatter_mean(bytes(full), bytes(shard), DType::kFloat32, tag);
       ASSERT_FALSE(status);
       EXPECT_NE(status.error().message.find("out of step"), std::string::npos) << status.error().message;
       EXPECT_EQ(rank.backend->calls(), 1);

@@ -49,7 +49,8 @@ struct RankWorld {
     sink = std::make_unique<GradientSink>(layouts, objects, *tiers, *optimizer, *collectives);
     step = std::make_unique<OptimizerStep>(layouts, objects, *tiers, *optimizer, collectives->rank(),
                                            OptimizerStepOptions{});
-    runtime = std::make_unique<UnitRuntime>(layouts, objects, *tiers, *collectives, *sink, prefetch::LookaheadOptions{});
+    runtime =
+        std::make_unique<UnitRuntime>(layouts, objects, *tiers, *collectives, *sink, prefetch::LookaheadOptions{});
     for (std::uint32_t u = 0; u < layouts.size(); ++u) {
       EXPECT_TRUE(initialize_unit(u, layouts, objects, *tiers, *optimizer, collectives->rank(),
                                   [](const Segment& segment, std::uint64_t first, std::span<float> out) -> Status {
@@ -84,7 +85,8 @@ struct RankWorld {
       ASSERT_TRUE(squares) << to_string(squares.error());
       const auto norm = std::sqrt(*squares);
       const auto clip = static_cast<float>(std::min(1.0, 0.01 / (norm + 1e-6)));
-      const auto constants = optim::adam_constants({.lr = 0.01, .weight_decay = 0.1}, static_cast<std::uint64_t>(s + 1), clip);
+      const auto constants =
+          optim::adam_constants({.lr = 0.01, .weight_decay = 0.1}, static_cast<std::uint64_t>(s + 1), clip);
       EXPECT_TRUE(step->run({&constants, 1}));
     }
   }
@@ -106,7 +108,8 @@ struct RankWorld {
             for (std::uint32_t a = 0; a < arrays.count; ++a) {
               auto& whole = state[part.segment->name + "." + std::to_string(a)];
               whole.resize(part.segment->numel);
-              std::copy_n(floats + a * arrays.stride + part.at, part.count, whole.begin() + static_cast<long>(part.first));
+              std::copy_n(floats + a * arrays.stride + part.at, part.count,
+                          whole.begin() + static_cast<long>(part.first));
             }
           }
         }
@@ -136,9 +139,10 @@ State train_ranks(std::uint32_t size, DType type, int accumulation, Wire wire) {
   std::vector<std::jthread> ranks;
   for (std::uint32_t r = 0; r < size; ++r) {
     ranks.emplace_back([&, r] {
-      auto collectives = wire == Wire::kDirect
-                             ? std::unique_ptr<Collectives>(std::make_unique<testing::FakeRank>(group, r, size))
-                             : collectives_over(c10::make_intrusive<testing::FakeBackend>(fake_wire, static_cast<int>(r)));
+      auto collectives =
+          wire == Wire::kDirect
+              ? std::unique_ptr<Collectives>(std::make_unique<testing::FakeRank>(group, r, size))
+              : collectives_over(c10::make_intrusive<testing::FakeBackend>(fake_wire, static_cast<int>(r)));
       RankWorld world(type, std::move(collectives));
       world.train(type, 3, accumulation);
       const std::lock_guard lock(mutex);

@@ -1,6 +1,6 @@
-// Graphs that break naive hooks. Everything is at home on the disk and the device holds two units, so a weight that is not
-// fetched, or fetched and not released, shows as a crash or a deadlock; gradients are compared bit for bit with the plain
-// model's.
+// Graphs that break naive hooks. Everything is at home on the disk and the device holds two units, so a weight that is
+// not fetched, or fetched and not released, shows as a crash or a deadlock; gradients are compared bit for bit with the
+// plain model's.
 #include <stdexcept>
 
 #include <torch/nn/functional.h>
@@ -93,7 +93,9 @@ class OddGraphsTest : public ::testing::Test {
         if (!has_parameter(engine, u, name)) continue;
         const at::Tensor mine = testing::gradient_of(engine, u, name);
         const at::Tensor theirs = item.value().grad().defined() ? item.value().grad() : at::zeros_like(item.value());
-        EXPECT_TRUE(at::equal(mine, theirs)) << name << " differs by " << (mine - theirs).abs().max().item<float>() << "\n" << mine.flatten().slice(0, 0, 6) << theirs.flatten().slice(0, 0, 6);
+        EXPECT_TRUE(at::equal(mine, theirs))
+            << name << " differs by " << (mine - theirs).abs().max().item<float>() << "\n"
+            << mine.flatten().slice(0, 0, 6) << theirs.flatten().slice(0, 0, 6);
       }
     }
   }

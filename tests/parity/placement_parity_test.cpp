@@ -42,8 +42,9 @@ TEST(PlacementParityTest, Gpt2Bf16EverywhereWithRecompute) {
 }
 
 TEST(PlacementParityTest, LlamaFp32EverywhereWithAccumulation) {
-  expect_equal_everywhere({.model = "llama-tiny", .precision = Precision::kFp32, .accumulation = 4, .recompute = Recompute::kNone},
-                          testing::kPlacements);
+  expect_equal_everywhere(
+      {.model = "llama-tiny", .precision = Precision::kFp32, .accumulation = 4, .recompute = Recompute::kNone},
+      testing::kPlacements);
 }
 
 TEST(PlacementParityTest, LlamaBf16WithAccumulation) {

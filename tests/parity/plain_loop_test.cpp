@@ -21,7 +21,8 @@ std::vector<double> plain_losses(const testing::Case& test, const engine::TrainO
     std::vector<at::Tensor> parameters;
     for (const auto& spec : unit.parameters) {
       at::Tensor value = at::empty(spec.shape);
-      model::initialize_parameter(spec, options.seed, 0, {value.data_ptr<float>(), static_cast<std::size_t>(value.numel())});
+      model::initialize_parameter(spec, options.seed, 0,
+                                  {value.data_ptr<float>(), static_cast<std::size_t>(value.numel())});
       value.set_requires_grad(true);
       parameters.push_back(value);
       all.push_back(value);

@@ -1,6 +1,6 @@
-// c10d's Backend with W ranks as threads of one process. As real ones do, it matches calls by their order alone: the n-th
-// call of every rank belongs together, whatever it is for. It notices what they notice (other sizes, a peer that never
-// comes), and swaps data silently where they do.
+// c10d's Backend with W ranks as threads of one process. As real ones do, it matches calls by their order alone: the
+// n-th call of every rank belongs together, whatever it is for. It notices what they notice (other sizes, a peer that
+// never comes), and swaps data silently where they do.
 #pragma once
 
 #include <chrono>
@@ -40,7 +40,8 @@ class FakeWire {
     return number;
   }
 
-  /// What all ranks brought, in rank order. Throws, as Gloo does, when one does not come in time or brings another size.
+  /// What all ranks brought, in rank order. Throws, as Gloo does, when one does not come in time or brings
+  /// another size.
   std::vector<at::Tensor> collect(std::uint64_t number) {
     std::unique_lock lock(mutex_);
     Meeting& meeting = meetings_[number];

@@ -37,9 +37,10 @@ class FakeGroup {
       const auto& a = calls_[0].tag;
       const auto& b = calls_[r].tag;
       if (a.unit != b.unit || a.section != b.section || a.visit != b.visit || calls_[0].bytes != calls_[r].bytes) {
-        status = fail(ErrorCode::kInternal,
-                      fmt::format("collectives out of order: rank 0 is at unit {} visit {}, rank {} at unit {} visit {}",
-                                  a.unit.value, a.visit, r, b.unit.value, b.visit));
+        status =
+            fail(ErrorCode::kInternal,
+                 fmt::format("collectives out of order: rank 0 is at unit {} visit {}, rank {} at unit {} visit {}",
+                             a.unit.value, a.visit, r, b.unit.value, b.visit));
       }
     }
     if (status) combine(calls_);

@@ -8,7 +8,11 @@ namespace {
 UnitInfo unit(std::vector<ParameterInfo> parameters) { return {"u", std::move(parameters)}; }
 
 TEST(SegmentTableTest, ParametersStartAtMultiplesOf256InOneSectionPerType) {
-  const UnitInfo info = unit({{"a", {3, 5}}, {"b", {257}}, {"half", {4}, DType::kBFloat16}, {"frozen", {2}, DType::kFloat32, Trainable::kNo}, {"c", {}}});
+  const UnitInfo info = unit({{"a", {3, 5}},
+                              {"b", {257}},
+                              {"half", {4}, DType::kBFloat16},
+                              {"frozen", {2}, DType::kFloat32, Trainable::kNo},
+                              {"c", {}}});
   const auto layouts = lay_out({&info, 1}, {});
   ASSERT_TRUE(layouts);
   const UnitLayout& layout = layouts->front();
@@ -36,7 +40,8 @@ TEST(SegmentTableTest, ShardsAreEqualMultiplesOf256AndCoverEverything) {
     EXPECT_EQ(section.shard_elements * world, section.elements);
     std::uint64_t covered = 0;
     for (std::uint32_t rank = 0; rank < world; ++rank) {
-      for (const auto& part : parts_within(section, rank * section.shard_elements, (rank + 1) * section.shard_elements)) {
+      for (const auto& part :
+           parts_within(section, rank * section.shard_elements, (rank + 1) * section.shard_elements)) {
         EXPECT_EQ(part.first % kSegmentAlignment, 0u);
         covered += part.count;
       }
