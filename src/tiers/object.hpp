@@ -52,7 +52,9 @@ struct Object {
   std::uint32_t transfers = 0;       ///< in flight, or about to be
   Lane late_lane = Lane::kDiskRead;  ///< of the transfer started last
   enum class Pending : std::uint8_t { kNone, kDiscard } pending = Pending::kNone;
-  std::optional<Error> error;            ///< sticky: every later lease returns it
+  std::optional<Error> error;            ///< of a write: every later lease returns it, until discard() or restore()
+  std::optional<Error> fetch_error;      ///< of the last fetch or restore; none once one has succeeded
+  std::uint64_t failed_fetches = 0;      ///< whoever waited for one returns fetch_error; the next lease tries again
   std::vector<std::thread::id> holders;  ///< one entry per lease, for the check against self-deadlock
 
   [[nodiscard]] Place& at(Tier tier) { return places[static_cast<std::size_t>(tier)]; }

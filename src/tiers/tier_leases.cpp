@@ -36,6 +36,12 @@ Tier TierManager::Impl::serving_tier(const Object& object, Tier asked) const {
   return asked;
 }
 
+Status TierManager::Impl::failure(const Object& object, std::uint64_t failed_before) {
+  if (object.error) return tl::unexpected(*object.error);
+  if (object.failed_fetches != failed_before && object.fetch_error) return tl::unexpected(*object.fetch_error);
+  return {};
+}
+
 bool TierManager::Impl::held_by_this_thread(const Object& object) const {
   return std::find(object.holders.begin(), object.holders.end(), std::this_thread::get_id()) != object.holders.end();
 }
@@ -54,13 +60,14 @@ Result<ReadLease> TierManager::Impl::read(TierManager& manager, ObjectId id, Tie
   const Pin pin(place);
   RoomTicket ticket(*this);
   std::uint64_t late = 0;
+  const std::uint64_t failed_before = object.failed_fetches;
   const auto wait_outside_the_queue = [&](Cause cause) {
     ticket.leave();
     late = 1;
     wait_for(session, cause, object.late_lane);
   };
   for (;;) {
-    if (object.error) return tl::unexpected(*object.error);
+    if (auto failed = failure(object, failed_before); !failed) return tl::unexpected(std::move(failed).error());
     if (object.written_to()) {
       STRATA_CHECK(!held_by_this_thread(object),
                    fmt::format("object '{}' is read by the thread that writes it", object.spec->name));
@@ -101,8 +108,9 @@ Result<WriteLease> TierManager::Impl::write(TierManager& manager, ObjectId id, T
   const Pin pin(place);
   RoomTicket ticket(*this);
   std::uint64_t late = 0;
+  const std::uint64_t failed_before = object.failed_fetches;
   for (;;) {
-    if (object.error) return tl::unexpected(*object.error);
+    if (auto failed = failure(object, failed_before); !failed) return tl::unexpected(std::move(failed).error());
     if (!object.holders.empty() || object.transfers > 0) {
       STRATA_CHECK(!held_by_this_thread(object),
                    fmt::format("object '{}' is written by a thread that leases it already", object.spec->name));
@@ -241,6 +249,8 @@ void TierManager::Impl::discard(ObjectId id) {
 
 void TierManager::Impl::apply_discard(Object& object) {
   object.pending = Object::Pending::kNone;
+  object.error.reset();
+  object.fetch_error.reset();
   drop_copies(object, std::nullopt);
   object.home().residency.forget();
   refresh_home(object);

@@ -144,6 +144,10 @@ void TierManager::set_lookahead(Tier tier, std::span<const ObjectId> upcoming) {
   impl_->set_lookahead(tier, upcoming);
 }
 
+void TierManager::drop_unleased(Tier tier) {
+  impl_->drop_unleased(tier);
+}
+
 void TierManager::discard(ObjectId object) {
   impl_->discard(object);
 }

@@ -129,7 +129,8 @@ class TierManager {
   /// flight will make some; kDoesNotFit, naming what holds the room, when nothing will. An object whose home is nearer
   /// than `tier` is read at home if the host can address it. With Addressing::kShared a device read of a host home is
   /// the home itself: no copy. Leases of other threads do not count as "something in flight". Reading an object that
-  /// was never written is an error: kStore with Backing::kStore, else kInternal.
+  /// was never written is an error: kStore with Backing::kStore, else kInternal. A failed fetch reaches everybody who
+  /// waited for it; the next lease tries again. A failed write-back or snapshot stays until discard() or restore().
   [[nodiscard]] Result<ReadLease> read(ObjectId object, Tier tier);
   /// Exclusive: waits for other leases of the object (a second lease by the same thread would deadlock, and aborts).
   /// Copies in other tiers are dropped; a snapshot in flight is waited for.
@@ -140,15 +141,20 @@ class TierManager {
   /// next call for the tier. Replaces the list of before. Never blocks.
   void set_lookahead(Tier tier, std::span<const ObjectId> upcoming);
 
+  /// Waits for what is in flight in `tier`, then drops every copy there that nobody leases, and the lookahead with them:
+  /// what is free is in as few runs as the leases allow. After a kDoesNotFit that is owed to scattered room.
+  void drop_unleased(Tier tier);
+
   /// Declares that the object's content is no longer needed (a gradient after its step): copies are dropped, a transfer
   /// in flight first runs to its end. A disk home with Backing::kStore shows what the store has from now on, so this
-  /// also follows StateStore::roll_back. No lease of it may be alive. Never blocks.
+  /// also follows StateStore::roll_back. Errors of the object are forgotten. No lease of it may be alive. Never blocks.
   void discard(ObjectId object);
 
   /// Starts writing a memory-homed kStore object to its next slot; the bytes may be read meanwhile, and a WriteLease
   /// waits for the end.
   [[nodiscard]] Status snapshot(ObjectId object);
-  /// Loads a memory-homed kStore object from its newest version in the store (resume).
+  /// Loads a memory-homed kStore object from its newest version in the store (resume, roll back). Earlier errors of the
+  /// object are forgotten; if this fails, its content is undefined and restore() may be called again.
   [[nodiscard]] Status restore(ObjectId object);
   /// Waits for all write-backs and snapshots in flight; returns the first error since the last call.
   [[nodiscard]] Status flush();

@@ -98,6 +98,8 @@ struct TierManager::Impl {
   void end_write(ObjectId id, Tier tier, std::thread::id holder) noexcept;
   void abandon(ObjectId id, Tier tier, std::thread::id holder) noexcept;
   void begin_write_lease(Object& object, Tier tier, Content content);
+  /// The error that a lease of the object returns; of failed fetches only those after `failed_before`.
+  [[nodiscard]] static Status failure(const Object& object, std::uint64_t failed_before);
   [[nodiscard]] Tier serving_tier(const Object& object, Tier asked) const;
   [[nodiscard]] bool held_by_this_thread(const Object& object) const;
   static void remove_holder(Object& object, std::thread::id holder);
@@ -147,6 +149,8 @@ struct TierManager::Impl {
   [[nodiscard]] Result<Room> take_or_wait(Session& session, RoomTicket& ticket, Object& object,
                                           std::optional<Tier> tier, Staging staging);
   void set_lookahead(Tier tier, std::span<const ObjectId> upcoming);
+  void list_upcoming(Tier tier, std::span<const ObjectId> upcoming);
+  void drop_unleased(Tier tier);
   void pump(Session& session);
   void pump_tier(Session& session, Tier tier);
   /// Waits, and books the time on its cause.

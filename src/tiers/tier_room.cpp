@@ -136,6 +136,23 @@ Error TierManager::Impl::no_room(const Object& object, Tier tier) const {
 void TierManager::Impl::set_lookahead(Tier tier, std::span<const ObjectId> upcoming) {
   STRATA_CHECK(tier != Tier::kDisk, "nothing is fetched ahead into the disk");
   Session session(*this);
+  list_upcoming(tier, upcoming);
+  pump(session);
+}
+
+void TierManager::Impl::drop_unleased(Tier tier) {
+  STRATA_CHECK(tier != Tier::kDisk, "there are no copies on the disk");
+  Session session(*this);
+  list_upcoming(tier, {});
+  while (will_make_room(tier)) wait_for(session, Cause::kRoom, Lane::kDiskRead);
+  while (Object* victim = pick_victim(tier, Eviction::kAny)) {
+    victim->at(tier).residency.drop();
+    remove_copy(*victim, tier);
+  }
+  changed_.notify_all();
+}
+
+void TierManager::Impl::list_upcoming(Tier tier, std::span<const ObjectId> upcoming) {
   auto& list = lookahead_[static_cast<std::size_t>(tier)];
   for (const ObjectId id : list) object_at(id).at(tier).rank = kUnranked;
   list.assign(upcoming.begin(), upcoming.end());
@@ -146,7 +163,6 @@ void TierManager::Impl::set_lookahead(Tier tier, std::span<const ObjectId> upcom
     ++rank;
   }
   ++cycle_[static_cast<std::size_t>(tier)];
-  pump(session);
 }
 
 void TierManager::Impl::pump(Session& session) {
@@ -159,7 +175,8 @@ void TierManager::Impl::pump_tier(Session& session, Tier tier) {
   for (const ObjectId id : lookahead_[static_cast<std::size_t>(tier)]) {
     Object& object = objects_[id.value];
     if (serving_tier(object, tier) != tier || !object.at(tier).residency.is(ResidencyState::kAbsent)) continue;
-    if (object.error || object.written_to() || object.pending != Object::Pending::kNone) continue;
+    // A fetch that failed is left to the lease, which hears of it if it fails again.
+    if (object.error || object.fetch_error || object.written_to() || object.pending != Object::Pending::kNone) continue;
     const auto from = source_for(object, tier);
     if (!from) continue;  // being written, or never was
     const Staging staging = needs_staging(*from, tier) ? Staging::kYes : Staging::kNo;

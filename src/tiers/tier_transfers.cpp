@@ -169,22 +169,26 @@ void TierManager::Impl::end_of_fetch(Object& object, Tier from, Tier to, const s
   if (!error) {
     place.residency.end_fetch();
     place.last_use = ++clock_;
+    object.fetch_error.reset();
     return;
   }
   place.residency.fail_fetch();
   place.use = Place::Use::kUsed;
   remove_copy(object, to);
-  object.error = error;
+  object.fetch_error = error;
+  ++object.failed_fetches;
 }
 
 void TierManager::Impl::end_of_restore(Object& object, const std::optional<Error>& error) {
   object.staging.release();
   if (!error) {
     object.home().residency.end_fetch();
+    object.fetch_error.reset();
     return;
   }
   object.home().residency.fail_receive();
-  object.error = error;
+  object.fetch_error = error;
+  ++object.failed_fetches;
 }
 
 void TierManager::Impl::end_of_write(Object& object, Tier from, Purpose purpose, const std::optional<Error>& error) {
@@ -245,7 +249,6 @@ Status TierManager::Impl::restore(ObjectId id) {
   const Staging staging = needs_staging(Tier::kDisk, object.spec->home) ? Staging::kYes : Staging::kNo;
   RoomTicket ticket(*this);
   for (;;) {
-    if (object.error) return tl::unexpected(*object.error);
     if (!object.holders.empty() || object.transfers > 0) {
       STRATA_CHECK(!held_by_this_thread(object),
                    fmt::format("object '{}' is restored by a thread that leases it", object.spec->name));
@@ -259,6 +262,8 @@ Status TierManager::Impl::restore(ObjectId id) {
     if (room == Room::kTaken) break;
   }
   drop_copies(object, std::nullopt);
+  object.error.reset();  // of a version that is given up
+  const std::uint64_t failed_before = object.failed_fetches;
   object.home().residency.begin_receive();
   count_transfer(object, Lane::kDiskRead);
   Move& move = new_move(object, Purpose::kRestore, Tier::kDisk, object.spec->home);
@@ -268,8 +273,7 @@ Status TierManager::Impl::restore(ObjectId id) {
   while (object.home().residency.is(ResidencyState::kFetching)) {
     wait_for(session, Cause::kTransfer, Lane::kDiskRead);
   }
-  if (object.error) return tl::unexpected(*object.error);
-  return {};
+  return failure(object, failed_before);
 }
 
 Status TierManager::Impl::flush() {
