@@ -137,8 +137,8 @@ class ActivationAllocator::Impl final : public c10::Allocator {
     void* data = pool_->allocate(bytes);
     if (data == nullptr) {
       const auto text = fmt::format(
-          "the activations need more than their {}: {} in use, {} more asked for; give more device memory, or a smaller "
-          "micro-batch or sequence",
+          "the activations need more than their {}: {} in use, {} more asked for; give more device memory, or a "
+          "smaller micro-batch or sequence",
           format_size(pool_->budget()), format_size(pool_->used()), format_size(Bytes(bytes)));
       throw c10::OutOfMemoryError({__func__, __FILE__, static_cast<std::uint32_t>(__LINE__)}, text);
     }

@@ -9,8 +9,8 @@
 
 namespace strata::zero {
 
-/// While alive, LibTorch's CPU tensors come from one arena of exactly `budget` bytes (huge pages, lazily touched), so that
-/// activations count and the hot path never faults pages in; at the cap LibTorch raises OutOfMemoryError. One per
+/// While alive, LibTorch's CPU tensors come from one arena of exactly `budget` bytes (huge pages, lazily touched), so
+/// that activations count and the hot path never faults pages in; at the cap LibTorch raises OutOfMemoryError. One per
 /// process at a time. Tensors may outlive it: the arena stays until the last is gone.
 class ActivationAllocator {
  public:

@@ -23,8 +23,8 @@ struct CollectiveTag {
   std::uint64_t visit = 0;  ///< counts the collectives of this run
 };
 
-/// Layout and order are functions of (model, config, world size) only. All ranks issue the same calls in the same order.
-/// Calls block until done. Buffers: `shard` has elements / world_size elements, `full` all of them.
+/// Layout and order are functions of (model, config, world size) only. All ranks issue the same calls in the same
+/// order. Calls block until done. Buffers: `shard` has elements / world_size elements, `full` all of them.
 class Collectives {
  public:
   virtual ~Collectives() = default;

@@ -12,7 +12,8 @@
 namespace strata::zero {
 namespace {
 
-at::Tensor tensor_over(std::span<std::byte> bytes, DType type, std::uint64_t first, std::span<const std::int64_t> shape) {
+at::Tensor tensor_over(std::span<std::byte> bytes, DType type, std::uint64_t first,
+                       std::span<const std::int64_t> shape) {
   return at::from_blob(bytes.data() + bytes_of(type, first).value, at::IntArrayRef(shape.data(), shape.size()),
                        at::TensorOptions().dtype(scalar_type_of(type)));
 }
@@ -57,8 +58,9 @@ Status GradientSink::hold_accumulator(UnitId unit, std::uint32_t section) {
   if (state.accumulator) return {};
   const ObjectId object = *objects_.units[unit.value][section].gradient;
   if (state.has_content && tiers_.objects()[object.value].home == Tier::kDisk) lookahead_.use(object);
-  STRATA_ASSIGN(state.accumulator, tiers_.write(object, Tier::kHost,
-                                                state.has_content ? tiers::Content::kKeep : tiers::Content::kOverwrite));
+  STRATA_ASSIGN(
+      state.accumulator,
+      tiers_.write(object, Tier::kHost, state.has_content ? tiers::Content::kKeep : tiers::Content::kOverwrite));
   state.has_content = true;
   return {};
 }
@@ -119,7 +121,8 @@ Status GradientSink::reduce(UnitId unit, std::uint32_t section) {
   const bool first = !state.has_content;
   STRATA_TRY(hold_accumulator(unit, section));
   const std::int64_t shape[] = {count};
-  const at::Tensor sum = tensor_over(state.accumulator.bytes(), gradient_type_of(layout, objects_.gradient_type), 0, shape);
+  const at::Tensor sum =
+      tensor_over(state.accumulator.bytes(), gradient_type_of(layout, objects_.gradient_type), 0, shape);
   if (first) {
     sum.copy_(shard);
   } else {

@@ -30,15 +30,16 @@ class GradientSink {
   void begin_step();
   void begin_micro_batch(MicroBatchPosition position) { position_ = position; }
 
-  /// `gradient` has the parameter's shape. `use` tells tied uses apart; arrivals are added, whichever use they are from.
+  /// `gradient` has the parameter's shape. `use` tells tied uses apart; arrivals are added, whichever use they are
+  /// from.
   [[nodiscard]] Status add(UnitId unit, std::uint32_t parameter, const at::Tensor& gradient, std::uint32_t use);
   /// No more arrivals for the unit are expected in this backward: reduces over ranks, takes the norm in the last
   /// micro-batch, and lets the accumulator go home. Further arrivals are legal, and cost it again.
   [[nodiscard]] Status complete(UnitId unit);
   /// complete() for every unit that has arrivals in hand.
   [[nodiscard]] Status flush();
-  /// After the last micro-batch: parameters without any arrival count as zero gradients (as in DeepSpeed's stage 3), and
-  /// the squared global norm is summed over segments in unit order, then over ranks.
+  /// After the last micro-batch: parameters without any arrival count as zero gradients (as in DeepSpeed's stage 3),
+  /// and the squared global norm is summed over segments in unit order, then over ranks.
   [[nodiscard]] Result<double> finish();
   /// Lets everything of the step go.
   void abort();

@@ -39,7 +39,8 @@ class OptimizerStep {
   };
 
   void look_ahead(std::size_t current);
-  [[nodiscard]] Status run_section(std::size_t first, std::size_t count, std::span<const kernels::AdamConstants> groups);
+  [[nodiscard]] Status run_section(std::size_t first, std::size_t count,
+                                   std::span<const kernels::AdamConstants> groups);
 
   std::span<const UnitLayout> layouts_;
   const StateObjects& objects_;

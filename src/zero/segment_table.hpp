@@ -1,6 +1,7 @@
 // How a unit's parameters lie in flat buffers, and how those are cut over ranks and into sub-groups. Pure; no torch.
 //
-// Every mode uses the same layout, in-memory too: shards, sub-groups, checkpoints and digests are written over segments.
+// Every mode uses the same layout, in-memory too: shards, sub-groups, checkpoints and digests are written over
+// segments.
 #pragma once
 
 #include <cstdint>

@@ -39,8 +39,8 @@ struct ParameterPlace {
 [[nodiscard]] std::vector<ParameterPlace> trainable_parameters(std::span<const UnitLayout> layouts);
 
 /// Hands the float32 elements of one kind of state of one parameter to `sink`, in order, in pieces. One rank only.
-[[nodiscard]] Status read_state(const ParameterPlace& place, formats::StateKind kind, std::span<const UnitLayout> layouts,
-                                const StateObjects& objects, tiers::TierManager& tiers,
-                                const std::function<Status(std::span<const float>)>& sink);
+[[nodiscard]] Status read_state(const ParameterPlace& place, formats::StateKind kind,
+                                std::span<const UnitLayout> layouts, const StateObjects& objects,
+                                tiers::TierManager& tiers, const std::function<Status(std::span<const float>)>& sink);
 
 }  // namespace strata::zero

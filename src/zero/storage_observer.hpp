@@ -9,8 +9,9 @@
 
 namespace strata::zero {
 
-/// While alive, every op's inputs are checked, and the unit that owns an unbound storage is bound first (a demand fetch,
-/// counted). It can't throw: a failed fetch surfaces at the next UnitRuntime::enter(). Cost: about 0.3 us per op.
+/// While alive, every op's inputs are checked, and the unit that owns an unbound storage is bound first (a demand
+/// fetch, counted). It can't throw: a failed fetch surfaces at the next UnitRuntime::enter(). Cost: about 0.3 us per
+/// op.
 class StorageObserver {
  public:
   explicit StorageObserver(UnitRuntime& runtime);

@@ -25,8 +25,8 @@ struct UnitCall {
 
 /// The same, but nothing inside is kept: backward runs the function again from the input (Chen et al. 2016, activation
 /// checkpointing), with the default generator's state of the first run, and sends parameter gradients straight to the
-/// sink. `spill`, when given, is an object of kind kActivation that holds the input between forward and backward instead
-/// of the device.
+/// sink. `spill`, when given, is an object of kind kActivation that holds the input between forward and backward
+/// instead of the device.
 [[nodiscard]] at::Tensor run_unit_recomputed(UnitRuntime& runtime, tiers::TierManager& tiers, const UnitCall& call,
                                              const at::Tensor& input, std::optional<ObjectId> spill);
 

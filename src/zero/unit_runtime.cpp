@@ -197,10 +197,11 @@ void UnitRuntime::check_unchanged(const Unit& unit) const {
       const UnitLayout::Place place = unit.layout->places[p];
       if (leaves[p].storage().unsafeGetStorageImpl() == unit.sections[place.section].storage.get()) continue;
       const Segment& segment = unit.layout->sections[place.section].segments[place.segment];
-      throw OperationError({ErrorCode::kInternal, 0,
-                            fmt::format("model changed: parameter '{}' of unit '{}' has another storage than the engine gave it",
-                                        segment.name, unit.layout->name),
-                            "change values in place, or open a new engine for the changed model"});
+      throw OperationError(
+          {ErrorCode::kInternal, 0,
+           fmt::format("model changed: parameter '{}' of unit '{}' has another storage than the engine gave it",
+                       segment.name, unit.layout->name),
+           "change values in place, or open a new engine for the changed model"});
     }
   }
 }

@@ -1,11 +1,11 @@
-// Units at run time: their parameters are views into storages that point at a device slot while the unit is bound, and at
-// nothing while it is not.
+// Units at run time: their parameters are views into storages that point at a device slot while the unit is bound, and
+// at nothing while it is not.
 //
 // [Note: Three events of backward]
-// Fetch: the gradient of the unit's output arrives (tensor hook on every output). Release of weights: an identity node on
-// the unit's inputs runs. Gradient complete: at that node, if all trainable parameters have arrived; else at the flush,
-// which is the first engine entry with no autograd graph task active. Tensors that autograd saved share the unit's
-// storage, so they see the bytes return.
+// Fetch: the gradient of the unit's output arrives (tensor hook on every output). Release of weights: an identity node
+// on the unit's inputs runs. Gradient complete: at that node, if all trainable parameters have arrived; else at the
+// flush, which is the first engine entry with no autograd graph task active. Tensors that autograd saved share the
+// unit's storage, so they see the bytes return.
 #pragma once
 
 #include <atomic>
@@ -41,7 +41,8 @@ struct UnitRuntimeStats {
 };
 
 /// The calls throw OperationError (autograd has no other way out); the engine makes a Status of it. They may come from
-/// autograd's threads. Everything given outlives the runtime; tensors handed out may outlive it, but not be computed on.
+/// autograd's threads. Everything given outlives the runtime; tensors handed out may outlive it, but not be computed
+/// on.
 class UnitRuntime {
  public:
   UnitRuntime(std::span<const UnitLayout> layouts, const StateObjects& objects, tiers::TierManager& tiers,
@@ -52,7 +53,8 @@ class UnitRuntime {
 
   /// Leaf tensors of the unit's parameters, in the order of UnitInfo; made on first request of a use.
   [[nodiscard]] std::span<const at::Tensor> parameters(UnitUse use);
-  /// Makes somebody's own tensors the leaves of use 0: their storage becomes the unit's. Once, before the first forward.
+  /// Makes somebody's own tensors the leaves of use 0: their storage becomes the unit's. Once, before the first
+  /// forward.
   void adopt(UnitId unit, std::span<const at::Tensor> own);
 
   /// Binds the units and gives the inputs back, those that require grad behind the identity node. Idempotent; takes
@@ -65,8 +67,8 @@ class UnitRuntime {
   /// A parameter's gradient, from its accumulator's hook or from a recomputed call.
   void arrived(UnitId unit, std::uint32_t parameter, std::uint32_t use, at::Tensor gradient);
 
-  /// Every engine entry calls this: the flush of [Note: Three events of backward]. Returns the error of the observer, if
-  /// it had one since the last call.
+  /// Every engine entry calls this: the flush of [Note: Three events of backward]. Returns the error of the observer,
+  /// if it had one since the last call.
   [[nodiscard]] Status enter();
   /// Releases everything, drops partial gradients; the next step is exact.
   void abort();
