@@ -16,7 +16,9 @@ def tracked(root):
     out = subprocess.run(["git", "-C", str(root), "ls-files"], capture_output=True, text=True)
     if out.returncode == 0 and out.stdout:
         return [root / line for line in out.stdout.splitlines() if (root / line).is_file()]
-    return [p for p in root.rglob("*") if p.is_file() and "build" not in p.parts[len(root.parts):][:1]]
+    # No checkout: everything but build folders and hidden ones.
+    return [p for p in root.rglob("*")
+            if p.is_file() and not p.relative_to(root).parts[0].startswith(("build", "."))]
 
 
 def main():
@@ -35,9 +37,11 @@ def main():
                 found.append(f"{name}:{number}: test names have no underscores")
             if path.suffix == ".hpp" and number == 1 and not line.startswith("//"):
                 found.append(f"{name}: a header starts with what it is for")
-    for folder in sorted((root / "src").iterdir()):
-        if folder.is_dir() and not (folder / "README.md").exists():
-            found.append(f"src/{folder.name}: no README.md")
+    folders = [p for p in sorted((root / "src").iterdir()) if p.is_dir()]
+    folders += [root / p for p in ("include/strata", "kernels", "tests", "bench", "scripts", "configs", "docs")]
+    for folder in folders:
+        if not (folder / "README.md").exists():
+            found.append(f"{folder.relative_to(root)}: no README.md")
     print(f"{len(sources)} files, {len(found)} findings")
     print("\n".join(found))
     sys.exit(1 if found or len(sources) < 50 else 0)
