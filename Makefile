@@ -43,14 +43,18 @@ tsan:
 	$(call without_torch,build-tsan,-DSTRATA_BENCH=OFF -DSTRATA_SANITIZE=thread)
 	@ctest --test-dir build-tsan -L quick --output-on-failure
 
+CLANG_ARGS := -DSTRATA_BENCH=OFF -DCMAKE_CXX_COMPILER=$(CLANG)
+
 clang:
-	$(call without_torch,build-clang,-DSTRATA_BENCH=OFF -DCMAKE_CXX_COMPILER=$(CLANG))
+	$(call without_torch,build-clang,$(CLANG_ARGS))
 	@ctest --test-dir build-clang -L quick --output-on-failure
 
-# clang-tidy needs the flags of a clang build.
-tidy: clang
-	@git ls-files 'src/*.cpp' 'kernels/*.cpp' | grep -vE '^src/(model|zero|engine/(engine|trainer)|cli/train)' | \
-	  xargs -P $(JOBS) -n 1 clang-tidy -p build-clang --quiet
+# clang-tidy needs the flags of a clang build, and none of its objects.
+tidy:
+	@scripts/bootstrap --no-torch
+	@scripts/configure build-clang -DSTRATA_TORCH=OFF $(CLANG_ARGS) $(CMAKE_ARGS)
+	@python3 -c 'import json; [print(e["file"]) for e in json.load(open("build-clang/compile_commands.json"))]' | \
+	  grep -E '^$(CURDIR)/(src|kernels)/' | xargs -P $(JOBS) -n 1 clang-tidy -p build-clang --quiet
 
 format:
 	@git ls-files '*.hpp' '*.cpp' | xargs clang-format -i
