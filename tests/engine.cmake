@@ -5,3 +5,10 @@ endforeach()
 
 add_test(NAME placement_parity_full COMMAND placement_parity_test --gtest_filter=*WholeMatrix)
 set_tests_properties(placement_parity_full PROPERTIES LABELS full TIMEOUT 7200 ENVIRONMENT STRATA_FULL=1)
+
+find_program(STRATA_PYTHON3 python3)
+if(STRATA_PYTHON3)
+  add_test(NAME run_schemas_test COMMAND ${STRATA_PYTHON3} ${CMAKE_CURRENT_LIST_DIR}/support/run_schemas.py
+           $<TARGET_FILE:strata> ${PROJECT_SOURCE_DIR})
+  set_tests_properties(run_schemas_test PROPERTIES LABELS quick TIMEOUT 120 SKIP_RETURN_CODE 77)
+endif()
