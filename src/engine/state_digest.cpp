@@ -52,7 +52,7 @@ Status export_state(const std::filesystem::path& file, std::span<const zero::Uni
   }
   STRATA_ASSIGN(formats::SafetensorsWriter writer,
                 formats::SafetensorsWriter::create(
-                    file, std::move(entries), {{"format", "pt"}, {"applied_steps", std::to_string(applied_steps)}}));
+                    file, entries, {{"format", "pt"}, {"applied_steps", std::to_string(applied_steps)}}));
   for (const zero::ParameterPlace& place : places) {
     for (const formats::StateKind kind : kKinds) {
       STRATA_TRY(zero::read_state(place, kind, layouts, objects, tiers, [&](std::span<const float> elements) {

@@ -86,7 +86,7 @@ const char* safetensors_name(DType type) {
 }
 
 Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path& file,
-                                                    std::vector<TensorEntry> entries,
+                                                    const std::vector<TensorEntry>& entries,
                                                     const std::map<std::string, std::string>& metadata) {
   SafetensorsWriter writer;
   writer.file_ = file;

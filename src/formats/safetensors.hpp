@@ -30,7 +30,7 @@ struct TensorEntry {
 class SafetensorsWriter {
  public:
   [[nodiscard]] static Result<SafetensorsWriter> create(const std::filesystem::path& file,
-                                                        std::vector<TensorEntry> entries,
+                                                        const std::vector<TensorEntry>& entries,
                                                         const std::map<std::string, std::string>& metadata);
   SafetensorsWriter(SafetensorsWriter&&) = default;
   SafetensorsWriter& operator=(SafetensorsWriter&&) = default;
