@@ -28,9 +28,17 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    // CLI11 has exit codes of its own; ours are few: help and version 0, usage 2.
-    const int code = app.exit(error);
-    return code == 0 ? 0 : 2;
+    // CLI11 has exit codes and words of its own; ours: help and version 0, usage 2, one line.
+    if (error.get_exit_code() == 0) return app.exit(error);
+    std::string command = "strata";
+    for (const CLI::App* used = &app; !used->get_subcommands().empty();) {
+      used = used->get_subcommands().front();
+      command += " " + used->get_name();
+    }
+    const bool unknown = argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty();
+    const std::string what = unknown ? std::string("there is no command '") + argv[1] + "'" : error.what();
+    std::fprintf(stderr, "strata: %s; see %s --help\n", what.c_str(), command.c_str());
+    return 2;
   }
   return exit_code;
 }

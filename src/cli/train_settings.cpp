@@ -1,5 +1,7 @@
 #include "cli/train_settings.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "base/check.hpp"
@@ -22,6 +24,7 @@ const std::vector<SettingRow>& setting_rows() {
       {"config", "", Change::kNeedsConsent},
       {"config_text", "", Change::kNeedsConsent},
       {"model", "", Change::kNeedsConsent},
+      {"model_text", "", Change::kNeedsConsent},
       {"data", "", Change::kNeedsConsent},
       {"steps", "100", Change::kFree},
       {"sequence", "256", Change::kNeedsConsent},
@@ -36,6 +39,7 @@ const std::vector<SettingRow>& setting_rows() {
       {"recompute", "unit", Change::kNeedsConsent},
       {"threads", "0", Change::kNeedsConsent},
       {"in_memory", "no", Change::kNeedsConsent},
+      {"metrics", "", Change::kFree},
   };
   return rows;
 }
@@ -57,10 +61,18 @@ std::vector<std::string> changes_needing_consent(const std::map<std::string, std
     const auto flag = given.find(row.key);
     const std::string* old = find(recorded, row.key);
     if (flag == given.end() || old == nullptr || flag->second == *old) continue;
-    if (row.change == SettingRow::Change::kFree || std::string(row.key) == "config") continue;
-    const bool text = std::string(row.key) == "config_text";
-    changes.push_back(text ? std::string("config: its content has changed")
-                           : fmt::format("{}: {} -> {}", row.key, *old, flag->second));
+    // Of files the content counts, not where they lie.
+    const std::string key = row.key;
+    if (row.change == SettingRow::Change::kFree || key == "config" || key == "model") continue;
+    if (const auto end = key.find("_text"); end != std::string::npos) {
+      changes.push_back(key.substr(0, end) + ": its content has changed");
+      continue;
+    }
+    const auto shown = [](std::string value) {
+      std::ranges::replace(value, '\n', ',');
+      return value.empty() ? std::string("not given") : value;
+    };
+    changes.push_back(fmt::format("{}: {} -> {}", key, shown(*old), shown(flag->second)));
   }
   return changes;
 }

@@ -26,13 +26,15 @@ DType gradient_type(const Config& config) {
   return config.accumulation == 1 ? DType::kBFloat16 : config.grad_accum_dtype;
 }
 
+constexpr int kAdviceRounds = 32;
+
 struct Prepared {
   std::vector<zero::UnitLayout> layouts;
   MemoryPlan plan;
   std::uint64_t sub_group_elements = 0;
 };
 
-Result<Prepared> prepare(const EngineOptions& options, std::optional<std::uint64_t> sub_group_elements) {
+Result<Prepared> prepare_once(const EngineOptions& options, std::optional<std::uint64_t> sub_group_elements) {
   Prepared prepared;
   prepared.sub_group_elements =
       sub_group_elements.value_or(choose_sub_group(options.config, options.mode == Mode::kInMemory
@@ -56,6 +58,27 @@ Result<Prepared> prepare(const EngineOptions& options, std::optional<std::uint64
   input.steps = options.steps;
   input.device_pool_units = options.device_pool_units;
   prepared.plan = plan_memory(input);
+  return prepared;
+}
+
+Result<Prepared> prepare(const EngineOptions& options, std::optional<std::uint64_t> sub_group_elements) {
+  STRATA_ASSIGN(Prepared prepared, prepare_once(options, sub_group_elements));
+  if (!prepared.plan.misfit) return prepared;
+  // A larger budget changes sub-groups and spills, and so what is needed: the advice is what really led to a fit.
+  EngineOptions roomier = options;
+  std::optional<MemoryPlan::Misfit> misfit = prepared.plan.misfit;
+  for (int round = 0; misfit && round < kAdviceRounds; ++round) {
+    Bytes& budget = misfit->tier == Tier::kDevice ? roomier.device_memory
+                    : misfit->tier == Tier::kHost ? roomier.host_memory
+                                                  : roomier.disk_space;
+    budget = round_up(misfit->needed, Bytes(1u << 20));
+    STRATA_ASSIGN(const Prepared next, prepare_once(roomier, sub_group_elements));
+    misfit = next.plan.misfit;
+  }
+  std::string& remedy = prepared.plan.misfit->remedy;
+  remedy = budget_flags({options.device_memory, options.host_memory, options.disk_space},
+                        {roomier.device_memory, roomier.host_memory, roomier.disk_space}) +
+           (remedy.empty() ? "" : ", or " + remedy);
   return prepared;
 }
 

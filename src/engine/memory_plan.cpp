@@ -1,6 +1,7 @@
 #include "engine/memory_plan.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -16,6 +17,8 @@ using zero::Trainable;
 
 constexpr std::uint64_t kPreferredSubGroup = 4u << 20;
 constexpr std::uint64_t kSmallestSubGroup = 64u << 10;
+
+constexpr Bytes kMiB(1u << 20);
 
 Bytes in_blocks(Bytes bytes) { return round_up(bytes, kBlockAlignment); }
 
@@ -64,7 +67,7 @@ class Planner {
     }
     // `ratio` of the sub-groups goes to the offload tier; the first ones stay one tier nearer.
     const auto nearer = static_cast<std::uint64_t>(
-        static_cast<double>(sub_groups) * (1.0 - std::clamp(optimizer.ratio, 0.0, 1.0)) + 0.5);
+        std::llround(static_cast<double>(sub_groups) * (1.0 - std::clamp(optimizer.ratio, 0.0, 1.0))));
     std::uint64_t seen = 0;
     std::uint64_t in_cpu = 0;
     Bytes host_parameters;
@@ -198,10 +201,9 @@ class Planner {
     plan_.host_budget = tier(Tier::kHost).total();
     if (plan_.host_budget > in_.host_memory) {
       misfit(Tier::kHost, plan_.host_budget,
-             fmt::format("--host-memory {} (or strata.host_memory){}", format_size(ceil_mib(plan_.host_budget)),
-                         in_.config.zero.offload_optimizer.device == OffloadDevice::kCpu
-                             ? ", or zero_optimization.offload_optimizer.device \"nvme\""
-                             : ""));
+             in_.config.zero.offload_optimizer.device == OffloadDevice::kCpu
+                 ? "zero_optimization.offload_optimizer.device \"nvme\""
+                 : "");
     }
   }
 
@@ -238,8 +240,7 @@ class Planner {
     const Bytes least_total = homes + least + activations;
     if (least_total > in_.device_memory) {
       misfit(Tier::kDevice, least_total,
-             fmt::format("--device-memory {} (or strata.device_memory){}", format_size(ceil_mib(least_total)),
-                         recompute ? ", or a smaller micro-batch or sequence" : ", or --recompute unit"));
+             recompute ? "a smaller --micro-batch or --sequence" : "--recompute unit");
     }
     const Bytes left = in_.device_memory > least_total ? in_.device_memory - least_total : Bytes(0);
     const Bytes wished = in_.device_pool_units == 0 ? least + left / 2 : least * in_.device_pool_units;
@@ -269,10 +270,12 @@ class Planner {
   void plan_disk() {
     std::vector<tiers::StoreObject> stored;
     Bytes snapshots;
+    Bytes first_write;  // initialisation
     for_each_section([&](const Section& section, const zero::SectionPlacement& placement) {
       stored.push_back({"", section.shard_bytes()});
       count(Tier::kDisk, Kind::kParameter, in_blocks(section.shard_bytes()) * plan_.slots);
       const bool trained = section.trainable == Trainable::kYes;
+      if (placement.parameter == Tier::kDisk) first_write += in_blocks(section.shard_bytes());
       if (trained) {
         (placement.parameter == Tier::kDisk ? plan_.written_per_step : snapshots) += in_blocks(section.shard_bytes());
       }
@@ -281,6 +284,7 @@ class Planner {
         stored.push_back({"", bytes});
         count(Tier::kDisk, Kind::kOptimizer, bytes * plan_.slots);
         (placement.optimizer[k] == Tier::kDisk ? plan_.written_per_step : snapshots) += bytes;
+        if (placement.optimizer[k] == Tier::kDisk) first_write += bytes;
       }
       if (trained && placement.gradient == Tier::kDisk) {
         count(Tier::kDisk, Kind::kGradient, gradient_bytes(section));
@@ -299,19 +303,14 @@ class Planner {
     const std::uint64_t interval = std::max<std::uint64_t>(1, in_.config.strata.commit_interval);
     const std::uint64_t commits =
         in_.mode == Mode::kInMemory ? 1 : in_.steps / interval + (in_.steps % interval != 0 ? 1 : 0);
-    plan_.written_total = plan_.written_per_step * in_.steps + snapshots * commits;
+    plan_.written_total = first_write + plan_.written_per_step * in_.steps + snapshots * commits;
     if (footprint > in_.disk_space) {
-      misfit(Tier::kDisk, footprint,
-             fmt::format("--disk-space {} (or strata.disk_space) with that much free on the paths{}",
-                         format_size(ceil_mib(footprint)),
-                         plan_.slots > 1 ? ", or strata.durable_steps false (half the space)" : ""));
+      misfit(Tier::kDisk, footprint, plan_.slots > 1 ? "strata.durable_steps false (half the space)" : "");
     }
   }
 
-  static Bytes ceil_mib(Bytes bytes) { return round_up(bytes, Bytes(1u << 20)); }
-
-  void misfit(Tier t, Bytes needed, std::string remedy) {
-    if (!plan_.misfit) plan_.misfit = MemoryPlan::Misfit{t, needed, std::move(remedy)};
+  void misfit(Tier t, Bytes needed, std::string other_remedy) {
+    if (!plan_.misfit) plan_.misfit = MemoryPlan::Misfit{t, needed, std::move(other_remedy)};
   }
 
   const PlanInput& in_;
@@ -324,6 +323,16 @@ class Planner {
 Bytes TierPlan::total() const { return std::accumulate(by_kind.begin(), by_kind.end(), Bytes(0)); }
 
 MemoryPlan plan_memory(const PlanInput& input) { return Planner(input).run(); }
+
+std::string budget_flags(const Budgets& from, const Budgets& to) {
+  constexpr const char* kFlags[] = {"--device-memory", "--host-memory", "--disk-space"};
+  std::string text;
+  for (std::size_t t = 0; t < kTierCount; ++t) {
+    if (from[t] == to[t]) continue;
+    text += fmt::format("{}{} {}MiB", text.empty() ? "" : " and ", kFlags[t], round_up(to[t], kMiB).value / kMiB.value);
+  }
+  return text;
+}
 
 std::uint64_t choose_sub_group(const Config& config, Bytes host_memory) {
   // A ring of six sub-groups of 12 bytes per element within a third of the host budget.

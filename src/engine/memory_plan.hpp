@@ -66,15 +66,19 @@ struct MemoryPlan {
   Bytes written_per_step;    ///< to disk
   Bytes written_total;
   struct Misfit {
-    Tier tier = Tier::kDevice;
+    Tier tier = Tier::kDevice;  ///< the first that is too small
     Bytes needed;
-    std::string remedy;  ///< the smallest change that would make it fit
+    std::string remedy;  ///< what would help besides a larger budget; Engine::plan puts the smallest one before it
   };
   std::optional<Misfit> misfit;
 };
 
 /// Deterministic. Gradients and stage inputs spill only when they must.
 [[nodiscard]] MemoryPlan plan_memory(const PlanInput& input);
+
+using Budgets = std::array<Bytes, kTierCount>;
+/// Flags for the budgets that differ, each a whole number of MiB: "--device-memory 5MiB and --host-memory 2MiB".
+[[nodiscard]] std::string budget_flags(const Budgets& from, const Budgets& to);
 
 /// Elements per sub-group: at most `sub_group_size`, and small enough that a ring of them fits the host budget.
 [[nodiscard]] std::uint64_t choose_sub_group(const Config& config, Bytes host_memory);

@@ -31,12 +31,33 @@ json document(const char* kind) {
 }  // namespace
 
 Result<std::unique_ptr<MetricsWriter>> MetricsWriter::open(const std::filesystem::path& file) {
+  std::error_code ignored;
+  const auto found = std::filesystem::exists(file, ignored) ? File::kFound : File::kMade;
   std::ofstream out(file, std::ios::app | std::ios::binary);
   if (!out) {
     return fail(ErrorCode::kUsage, fmt::format("cannot write the metrics file '{}'", file.string()),
                 "give a --metrics file in a writable folder", errno);
   }
-  return std::unique_ptr<MetricsWriter>(new MetricsWriter(file, std::move(out)));
+  return std::unique_ptr<MetricsWriter>(new MetricsWriter(file, std::move(out), found));
+}
+
+MetricsWriter::~MetricsWriter() {
+  std::error_code ignored;
+  if (file_ == File::kMade && std::filesystem::file_size(path_, ignored) == 0) std::filesystem::remove(path_, ignored);
+}
+
+Status MetricsWriter::drop_torn_line() {
+  std::ifstream in(path_, std::ios::binary | std::ios::ate);
+  const std::streamoff size = in.tellg();
+  std::streamoff end = size;
+  // Lines are short, so one byte at a time is quick enough.
+  while (end > 0 && in.seekg(end - 1) && in.peek() != '\n') --end;
+  if (!in || end == size) return {};
+  std::error_code failed;
+  std::filesystem::resize_file(path_, static_cast<std::uintmax_t>(end), failed);
+  if (!failed) return {};
+  return fail(ErrorCode::kIo, fmt::format("cannot drop the torn last line of '{}'", path_.string()),
+              "give another --metrics file", failed.value());
 }
 
 Status MetricsWriter::put(const std::string& line) {
@@ -50,6 +71,8 @@ Status MetricsWriter::put(const std::string& line) {
 }
 
 Status MetricsWriter::write(const MetricsHeader& header) {
+  // A device or a pipe has no last line.
+  if (std::error_code ignored; std::filesystem::is_regular_file(path_, ignored)) STRATA_TRY(drop_torn_line());
   json line = document("header");
   json lanes = {{"compute", nullptr}, {"cpu_optimizer", nullptr}, {"h2d", nullptr}, {"d2h", nullptr}};
   for (std::size_t i = 0; i < header.paths.size(); ++i) {

@@ -41,6 +41,9 @@ struct LaneStall {
   double queue_s = 0;
   double commit_s = 0;
   [[nodiscard]] double total() const { return late_s + no_room_s + queue_s + commit_s; }
+  void scale(double factor) {
+    for (double* part : {&late_s, &no_room_s, &queue_s, &commit_s}) *part *= factor;
+  }
 };
 
 struct StepRecord {
@@ -75,17 +78,26 @@ struct StepRecord {
 class MetricsWriter {
  public:
   [[nodiscard]] static Result<std::unique_ptr<MetricsWriter>> open(const std::filesystem::path& file);
+  /// A file that open() made and nothing was written to goes again.
+  ~MetricsWriter();
+  MetricsWriter(const MetricsWriter&) = delete;
+  MetricsWriter& operator=(const MetricsWriter&) = delete;
 
+  /// Drops what a crash left of a last line, too.
   [[nodiscard]] Status write(const MetricsHeader& header);
   [[nodiscard]] Status write(const StepRecord& record, const std::vector<std::filesystem::path>& paths);
   [[nodiscard]] Status write_end(EndReason reason, std::uint64_t steps, double wall_s, const std::string& state_digest);
 
  private:
-  MetricsWriter(std::filesystem::path path, std::ofstream out) : path_(std::move(path)), out_(std::move(out)) {}
+  enum class File : std::uint8_t { kMade, kFound };
+  MetricsWriter(std::filesystem::path path, std::ofstream out, File file)
+      : path_(std::move(path)), out_(std::move(out)), file_(file) {}
   [[nodiscard]] Status put(const std::string& line);
+  [[nodiscard]] Status drop_torn_line();
 
   std::filesystem::path path_;
   std::ofstream out_;
+  File file_;
 };
 
 }  // namespace strata::engine

@@ -10,8 +10,10 @@
 #include <nlohmann/json.hpp>
 #include <sys/file.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #include "base/fd.hpp"
+#include "tiers/store_files.hpp"
 
 namespace strata::engine {
 namespace {
@@ -85,6 +87,16 @@ Result<std::string> make_run_id() {
 bool has_run(const std::filesystem::path& folder) {
   std::error_code ignored;
   return std::filesystem::exists(record_path(folder), ignored);
+}
+
+Bytes data_bytes(const RunRecord& record) {
+  Bytes total;
+  for (const auto& path : record.paths) {
+    struct stat status {};
+    if (::stat(tiers::data_file(path, record.run_id).c_str(), &status) != 0) continue;
+    total += Bytes(static_cast<std::uint64_t>(status.st_blocks) * 512);
+  }
+  return total;
 }
 
 void remove_run(const std::filesystem::path& folder) {

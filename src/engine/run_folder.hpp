@@ -38,6 +38,8 @@ struct RunRecord {
 /// kStore when there is no run, or it is of an unknown version or damaged.
 [[nodiscard]] Result<RunRecord> read_run(const std::filesystem::path& folder);
 [[nodiscard]] bool has_run(const std::filesystem::path& folder);
+/// Bytes that the run's data files take on their file systems now; missing ones count as none.
+[[nodiscard]] Bytes data_bytes(const RunRecord& record);
 /// Removes run.json; nothing else.
 void remove_run(const std::filesystem::path& folder);
 

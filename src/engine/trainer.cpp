@@ -36,7 +36,8 @@ std::vector<zero::UnitInfo> units_of(const model::Model& model, DType type) {
 Status check_data(const model::Model& model, std::int64_t sequence) {
   if (model.vocabulary() < 256) {
     return fail(ErrorCode::kUsage,
-                fmt::format("the data has byte ids up to 255, beyond the model's vocabulary of {}", model.vocabulary()),
+                fmt::format("data is read as bytes, whose ids go up to 255, beyond the model's vocabulary of {}",
+                            model.vocabulary()),
                 "give a model whose vocab_size is at least 256");
   }
   if (sequence < 1 || sequence > model.max_positions()) {
@@ -56,6 +57,15 @@ constexpr LaneNames kLanes[] = {{"disk_read:0", tiers::Lane::kDiskRead},
                                 {"h2d", tiers::Lane::kHostToDevice},
                                 {"d2h", tiers::Lane::kDeviceToHost}};
 
+/// Everything that callers waited for, on all lanes.
+double stall_s(const tiers::TierStats& stats) {
+  std::uint64_t ns = stats.stall_no_room_ns;
+  for (const LaneNames& lane : kLanes) ns += stats.stall_late_ns[static_cast<std::size_t>(lane.lane)];
+  return seconds(ns);
+}
+
+constexpr const char* kDataFingerprint = "data_fingerprint";
+
 }  // namespace
 
 Result<std::unique_ptr<Trainer>> Trainer::open(TrainOptions options) {
@@ -69,6 +79,8 @@ Result<std::unique_ptr<Trainer>> Trainer::open(TrainOptions options) {
     return fail(ErrorCode::kUsage, fmt::format("'{}' holds a run already", own.out.string()),
                 "continue it with --resume, or give another --out");
   }
+
+  STRATA_TRY(trainer->check_unchanged());
 
   std::vector<std::uint32_t> uses(trainer->model_->units().size(), 0);
   std::uint32_t recomputed = 0;
@@ -89,6 +101,20 @@ Result<std::unique_ptr<Trainer>> Trainer::open(TrainOptions options) {
   STRATA_ASSIGN(trainer->engine_, Engine::open(trainer->engine_options()));
   STRATA_TRY(trainer->start());
   return trainer;
+}
+
+Status Trainer::check_unchanged() {
+  auto& settings = options_.settings;
+  settings.emplace_back(kDataFingerprint, fmt::format("{:016x}", data_->fingerprint()));
+  if (options_.opening == Opening::kNew || options_.changed_inputs == ChangedInputs::kAllow) return {};
+  STRATA_ASSIGN(const RunRecord record, read_run(options_.out));
+  for (const auto& [key, value] : record.settings) {
+    if (key == kDataFingerprint && value != settings.back().second) {
+      return fail(ErrorCode::kUsage, "the data has changed since the run began, so the same steps would see other text",
+                  "restore the data, or add --allow-change");
+    }
+  }
+  return {};
 }
 
 EngineOptions Trainer::engine_options() const {
@@ -131,6 +157,10 @@ Status Trainer::start() {
   }
   const auto& units = model_->units();
   return engine_->initialize([&](const zero::Segment& segment, std::uint64_t first, std::span<float> out) -> Status {
+    if (options_.stop != nullptr && options_.stop->load()) {
+      return fail(ErrorCode::kInterrupted, "stopped before the first step",
+                  fmt::format("start again with: strata train --resume --out {}", options_.out.string()));
+    }
     for (const model::UnitSpec& unit : units) {
       for (const model::ParameterSpec& parameter : unit.parameters) {
         if (parameter.name != segment.name) continue;
@@ -174,7 +204,7 @@ Result<double> Trainer::micro_batch(std::uint64_t step, std::uint64_t index) {
     }
     loss_value = activation.item<float>();
     // DeepSpeed: the loss is divided by the accumulation steps before backward.
-    const at::Tensor scaled = 
+    const at::Tensor scaled =
         config.accumulation == 1 ? activation : activation.div(static_cast<double>(config.accumulation));
     activation.reset();
     scaled.backward();
@@ -182,9 +212,11 @@ Result<double> Trainer::micro_batch(std::uint64_t step, std::uint64_t index) {
   return loss_value;
 }
 
-void Trainer::fill_lanes(StepRecord& record, const tiers::TierStats& before, double commit_before, double wall) {
-  const tiers::TierStats now = engine_->tiers().stats();
-  double stalled = 0;
+Trainer::Mark Trainer::mark() const { return {Clock::now(), engine_->tiers().stats(), engine_->commit_wait_s()}; }
+
+void Trainer::fill_lanes(StepRecord& record, const Mark& begin, const Mark& end) const {
+  const tiers::TierStats& before = begin.tiers;
+  const tiers::TierStats& now = end.tiers;
   for (const LaneNames& lane : kLanes) {
     const auto i = static_cast<std::size_t>(lane.lane);
     record.bytes[lane.id] = now.bytes[i] - before.bytes[i];
@@ -193,30 +225,34 @@ void Trainer::fill_lanes(StepRecord& record, const tiers::TierStats& before, dou
     stall.late_s = seconds(now.stall_late_ns[i] - before.stall_late_ns[i]);
     if (lane.lane == tiers::Lane::kDiskWrite) {
       stall.no_room_s = seconds(now.stall_no_room_ns - before.stall_no_room_ns);
-      stall.commit_s = engine_->commit_wait_s() - commit_before;
+      stall.commit_s = end.commit_wait_s - begin.commit_wait_s;
     }
-    stalled += stall.total();
   }
   record.late_count = now.late_count - before.late_count;
   record.wasted_bytes = now.wasted_bytes - before.wasted_bytes;
   record.refetched_bytes = now.refetched_bytes - before.refetched_bytes;
   record.written_total_bytes = now.bytes[static_cast<std::size_t>(tiers::Lane::kDiskWrite)];
   record.read_total_bytes = now.bytes[static_cast<std::size_t>(tiers::Lane::kDiskRead)];
-  record.step_s = wall;
-  // compute_s came in as time inside LibTorch and the kernels, waits included.
-  record.compute_s = std::max(0.0, record.compute_s - stalled);
-  record.other_s = std::max(0.0, wall - record.compute_s - stalled);
+  record.step_s = seconds(end.time - begin.time);
+  record.compute_s = std::min(record.compute_s, record.step_s);
+  // Waits of the thread that commits run beside the step: all of them together get what compute leaves.
+  double stalled = 0;
+  for (const auto& [lane, stall] : record.stall) stalled += stall.total();
+  const double room = record.step_s - record.compute_s;
+  if (stalled > room) {
+    for (auto& [lane, stall] : record.stall) stall.scale(room / stalled);
+    stalled = room;
+  }
+  record.other_s = room - stalled;
 }
 
 Result<StepRecord> Trainer::train_step() {
-  const auto start = Clock::now();
-  const tiers::TierStats before = engine_->tiers().stats();
-  const double commit_before = engine_->commit_wait_s();
   const Config& config = options_.config;
   StepRecord record;
   engine_->begin_step();
   double loss = 0;
   const std::uint64_t step = engine_->progress().step + 1;
+  const Mark before_compute = mark();
   for (std::uint64_t m = 0; m < config.accumulation; ++m) {
     engine_->begin_micro_batch(m + 1 == config.accumulation ? zero::MicroBatchPosition::kLast
                                                             : zero::MicroBatchPosition::kNotLast);
@@ -228,7 +264,7 @@ Result<StepRecord> Trainer::train_step() {
     loss += *value;
   }
   record.loss = loss / static_cast<double>(config.accumulation);
-  const double before_step = seconds(Clock::now() - start);
+  const Mark after_compute = mark();
   STRATA_ASSIGN(const StepReport report, engine_->step(config.micro_batch * config.accumulation));
   record.step = report.step;
   record.total_steps = options_.steps;
@@ -244,9 +280,12 @@ Result<StepRecord> Trainer::train_step() {
   const tiers::CommitRecord durable = engine_->durable();
   record.durable_step = durable.step;
   record.generation = durable.generation;
-  const double wall = seconds(Clock::now() - start);
-  record.compute_s = before_step + report.optimizer_compute_s;
-  fill_lanes(record, before, commit_before, wall);
+  const double waited = stall_s(after_compute.tiers) - stall_s(before_compute.tiers);
+  record.compute_s = std::max(0.0, seconds(after_compute.time - before_compute.time) - waited) +
+                     report.optimizer_compute_s;
+  const Mark end = mark();
+  fill_lanes(record, last_, end);
+  last_ = end;
   return record;
 }
 
@@ -279,10 +318,19 @@ Result<TrainSummary> Trainer::run() {
   summary.budget = {options_.device_memory, options_.host_memory, options_.disk_space};
   if (metrics_) STRATA_TRY(metrics_->write(header(resumed_from)));
 
+  if (resumed_from >= options_.steps && options_.report) {
+    options_.report(fmt::format("nothing to do: the run has {} steps already, {} were asked for; a larger --steps "
+                                "continues it", resumed_from, options_.steps));
+  }
   double timed_s = 0;
   std::uint64_t timed_tokens = 0;
   Status trained;
+  last_ = mark();
   while (engine_->progress().step < options_.steps) {
+    if (options_.stop != nullptr && options_.stop->load()) {
+      summary.reason = EndReason::kInterrupted;
+      break;
+    }
     auto record = train_step();
     if (!record) {
       trained = tl::unexpected(std::move(record).error());
@@ -298,12 +346,7 @@ Result<TrainSummary> Trainer::run() {
     for (std::size_t t = 0; t < kTierCount; ++t) summary.peak[t] = std::max(summary.peak[t], record->peak[t]);
     if (metrics_) STRATA_TRY(metrics_->write(*record, options_.paths));
     if (options_.on_step) options_.on_step(*record);
-    if (options_.stop != nullptr && options_.stop->load()) {
-      summary.reason = EndReason::kInterrupted;
-      break;
-    }
   }
-  if (engine_->progress().step >= options_.steps) summary.reason = EndReason::kDone;
   summary.last_step = engine_->progress().step;
   summary.tokens_per_s = timed_s > 0 ? static_cast<double>(timed_tokens) / timed_s : 0;
   if (!trained) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -17,6 +18,9 @@
 #include "model/model.hpp"
 
 namespace strata::engine {
+
+/// Whether a run may go on although the data or the model's config.json have changed since it began.
+enum class ChangedInputs : std::uint8_t { kRefuse, kAllow };
 
 struct TrainOptions {
   Config config;
@@ -34,6 +38,7 @@ struct TrainOptions {
   Mode mode = Mode::kOffloaded;
   Recompute recompute = Recompute::kPerUnit;
   Opening opening = Opening::kNew;
+  ChangedInputs changed_inputs = ChangedInputs::kRefuse;
   device::Addressing addressing = device::Addressing::kShared;
   std::uint32_t optimizer_threads = 0;
   std::optional<kernels::Isa> isa;
@@ -68,20 +73,31 @@ class Trainer {
   /// written.
   [[nodiscard]] static Result<std::unique_ptr<Trainer>> open(TrainOptions options);
 
-  /// Runs to options.steps in total, or until `stop`; state is saved in both cases. On an error the last commit stays.
+  /// Runs to options.steps in total, or until `stop`; state is saved in both cases. With no step left to do it does
+  /// none, and first_step is last_step + 1. On an error the last commit stays.
   [[nodiscard]] Result<TrainSummary> run();
 
   [[nodiscard]] Engine& engine() { return *engine_; }
   /// Loss and gradients of one micro-batch under the engine; used by run() and by tests.
   [[nodiscard]] Result<double> micro_batch(std::uint64_t step, std::uint64_t index);
 
+  /// One step of run(), for benchmarks.
+  [[nodiscard]] Result<StepRecord> train_step();
+
  private:
   Trainer() = default;
   [[nodiscard]] EngineOptions engine_options() const;
   [[nodiscard]] Status start();
-  [[nodiscard]] Result<StepRecord> train_step();
   [[nodiscard]] MetricsHeader header(std::uint64_t resumed_from) const;
-  void fill_lanes(StepRecord& record, const tiers::TierStats& before, double commit_before, double wall);
+  /// Counters at a moment; a step is what lies between two of them.
+  struct Mark {
+    std::chrono::steady_clock::time_point time;
+    tiers::TierStats tiers;
+    double commit_wait_s = 0;
+  };
+  [[nodiscard]] Mark mark() const;
+  void fill_lanes(StepRecord& record, const Mark& begin, const Mark& end) const;
+  [[nodiscard]] Status check_unchanged();
 
   TrainOptions options_;
   std::unique_ptr<model::Model> model_;
@@ -90,7 +106,7 @@ class Trainer {
   std::unique_ptr<MetricsWriter> metrics_;
   std::vector<std::vector<zero::UnitUse>> stage_uses_;  ///< per stage
   std::vector<std::uint32_t> recompute_index_;          ///< per stage: which of the recomputed ones it is
-  std::uint64_t read_base_ = 0;
+  Mark last_;  ///< the end of the step before
 };
 
 }  // namespace strata::engine

@@ -95,7 +95,7 @@ tl::unexpected<Error> no_space(const File& file, Bytes needed, Bytes free) {
   return fail(ErrorCode::kDoesNotFit,
               fmt::format("{} needs {} more on its file system, which has {} free", file.path.string(),
                           format_size(needed), format_size(free)),
-              "free some space, give another path, or lower strata.disk_space", ENOSPC);
+              "free that much, or give another path", ENOSPC);
 }
 
 }  // namespace

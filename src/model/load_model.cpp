@@ -44,7 +44,10 @@ Result<nlohmann::json> read_json(const fs::path& file) {
     }
     return object;
   } catch (const nlohmann::json::exception& error) {
-    return fail(ErrorCode::kConfig, fmt::format("{}: {}", file.string(), error.what()), "mend the JSON");
+    // The library's own tag says nothing to a person.
+    std::string what = error.what();
+    if (const auto tag = what.find("] "); tag != std::string::npos) what.erase(0, tag + 2);
+    return fail(ErrorCode::kConfig, fmt::format("{}: {}", file.string(), what), "mend the JSON");
   }
 }
 
