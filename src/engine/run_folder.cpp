@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "base/fd.hpp"
+#include "base/version.hpp"
 #include "tiers/store_files.hpp"
 
 namespace strata::engine {
@@ -179,6 +180,8 @@ Status write_run(const std::filesystem::path& folder, const RunRecord& record) {
   json settings = json::array();
   for (const auto& [key, value] : record.settings) settings.push_back({key, value});
   const json document = {{"schema", kSchema},
+                         {"strata_version", kVersion},
+                         {"commit", kCommit},
                          {"run_id", record.run_id},
                          {"created_unix_s", record.created_unix_s},
                          {"world_size", record.world_size},

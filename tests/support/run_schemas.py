@@ -45,6 +45,10 @@ with tempfile.TemporaryDirectory() as folder:
         parts = step["compute_s"] + step["other_s"] + sum(sum(w.values()) for w in step["stall_s"].values())
         assert abs(parts - step["step_s"]) <= 0.01 * step["step_s"], step
 
+    record = json.loads((out / "run.json").read_text())
+    validator("run").validate(record)
+    assert record["run_id"] == lines[0]["run_id"], record
+
     digest = json.loads(run("digest", out, "--json", "--per-tensor"))
     validator("digest").validate(digest)
     assert digest["state_digest"] == lines[-1]["state_digest"], (digest, lines[-1])
