@@ -6,7 +6,9 @@
 #include <ATen/Functions.h>
 #include <fmt/format.h>
 
+#include "io/file.hpp"
 #include "model/initialize.hpp"
+#include "tiers/store_files.hpp"
 #include "zero/operation_error.hpp"
 
 namespace strata::engine {
@@ -99,7 +101,9 @@ Result<std::unique_ptr<Trainer>> Trainer::open(TrainOptions options) {
     STRATA_ASSIGN(trainer->metrics_, MetricsWriter::open(*own.metrics));
   }
   STRATA_ASSIGN(trainer->engine_, Engine::open(trainer->engine_options()));
+  trainer->report_buffered_paths();
   STRATA_TRY(trainer->start());
+  trainer->last_ = trainer->mark();
   return trainer;
 }
 
@@ -115,6 +119,19 @@ Status Trainer::check_unchanged() {
     }
   }
   return {};
+}
+
+void Trainer::report_buffered_paths() const {
+  if (!options_.report) return;
+  const RunRecord& record = engine_->record();
+  for (const auto& path : record.paths) {
+    const auto file = io::open_file(tiers::data_file(path, record.run_id),
+                                    {.access = io::Access::kRead, .creation = io::Creation::kMustExist});
+    if (!file || file->caching == io::Caching::kDirect) continue;
+    options_.report(fmt::format("warning: '{}' is on {}, which refuses O_DIRECT: its bytes go through the page cache, "
+                                "slower and beyond every budget; give a --path on ext4 or xfs",
+                                path.string(), file->file_system));
+  }
 }
 
 EngineOptions Trainer::engine_options() const {

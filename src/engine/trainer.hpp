@@ -98,6 +98,7 @@ class Trainer {
   [[nodiscard]] Mark mark() const;
   void fill_lanes(StepRecord& record, const Mark& begin, const Mark& end) const;
   [[nodiscard]] Status check_unchanged();
+  void report_buffered_paths() const;
 
   TrainOptions options_;
   std::unique_ptr<model::Model> model_;

@@ -71,7 +71,11 @@ tl::unexpected<Error> cannot_open(const std::filesystem::path& path, int os_errn
   }
 }
 
+/// A file system that counts no blocks (ramfs, tmpfs with size=0) has no limit of its own.
+constexpr Bytes kUncounted(1ull << 60);
+
 Bytes free_bytes_of(const struct statvfs& status) {
+  if (status.f_blocks == 0) return kUncounted;
   return Bytes(std::uint64_t{status.f_bavail} * status.f_frsize);
 }
 
