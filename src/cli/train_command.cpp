@@ -171,7 +171,8 @@ void add_train_command(CLI::App& app, int& exit_code) {
   option("--threads", "threads", "N", "Threads of the optimizer [all cores]")->group(how);
   option("--metrics", "metrics", "FILE", "Append metrics to this JSON-lines file")->group(how);
   command->footer(
-      "Example:\n  strata train --config configs/ds_demo.json --model configs/models/gpt2-tiny.json --data README.md \\\n"
+      "Example:\n"
+      "  strata train --config configs/ds_demo.json --model configs/models/gpt2-tiny.json --data README.md \\\n"
       "      --sequence 64 --steps 20 --out run\n"
       "Ctrl-C stops after the step and saves. Exit codes: 0 done, 2 usage or config, 3 does not fit, 4 I/O or store,\n"
       "130 interrupted.");

@@ -69,8 +69,8 @@ Result<Bytes> room_on(const std::vector<fs::path>& paths, Bytes taken) {
   return total;
 }
 
-/// Order: flag, `strata` section, what is free. On a CPU-only run device and host are the same memory, so what is free is
-/// shared between them.
+/// Order: flag, `strata` section, what is free. On a CPU-only run device and host are the same memory, so what is free
+/// is shared between them.
 Result<Budgets> budgets(const Settings& settings, const Config& config, Bytes room) {
   Budgets result;
   STRATA_ASSIGN(const Bytes available, available_memory());

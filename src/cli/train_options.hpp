@@ -1,4 +1,5 @@
-// What the flags of `strata train` mean: with the run's record, the config file and what is free, the trainer's options.
+// What the flags of `strata train` mean: with the run's record, the config file and what is free, the trainer's
+// options.
 #pragma once
 
 #include <filesystem>
