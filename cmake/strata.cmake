@@ -43,5 +43,7 @@ function(strata_test)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
-  set_tests_properties(${ARG_NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  set_tests_properties(${ARG_NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
+                       # Tests run side by side: OpenMP threads that spin would take the cores from each other.
+                       ENVIRONMENT OMP_WAIT_POLICY=passive)
 endfunction()

@@ -12,3 +12,14 @@ if(STRATA_PYTHON3)
            $<TARGET_FILE:strata> ${PROJECT_SOURCE_DIR})
   set_tests_properties(run_schemas_test PROPERTIES LABELS quick TIMEOUT 120 SKIP_RETURN_CODE 77)
 endif()
+
+if(STRATA_BENCH)
+  add_test(NAME step_bench_runs COMMAND bench_step --data=${PROJECT_SOURCE_DIR}/docs --benchmark_min_time=0.01
+           --model=${PROJECT_SOURCE_DIR}/configs/models/gpt2-tiny.json --path=${CMAKE_CURRENT_BINARY_DIR})
+  set_tests_properties(step_bench_runs PROPERTIES LABELS quick TIMEOUT 120 ENVIRONMENT OMP_WAIT_POLICY=passive
+                       FAIL_REGULAR_EXPRESSION "ERROR OCCURRED")
+endif()
+
+add_test(NAME memory_test COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/memory_test.py
+         $<TARGET_FILE:strata> ${PROJECT_SOURCE_DIR})
+set_tests_properties(memory_test PROPERTIES LABELS quick TIMEOUT 300)

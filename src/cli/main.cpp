@@ -1,6 +1,8 @@
 // The strata program: one subcommand per file.
 #include <cstdio>
 #include <exception>
+#include <string>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 
@@ -8,6 +10,7 @@
 #include "cli/config_command.hpp"
 #include "cli/run_commands.hpp"
 #ifdef STRATA_HAVE_TORCH
+#include "cli/thread_waiting.hpp"
 #include "cli/train_command.hpp"
 #endif
 
@@ -46,6 +49,9 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+#ifdef STRATA_HAVE_TORCH
+  if (argc > 1 && std::string_view(argv[1]) == "train") strata::cli::wait_passively(argv);
+#endif
   try {
     return run(argc, argv);
   } catch (const std::exception& error) {

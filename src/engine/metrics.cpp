@@ -92,6 +92,7 @@ Status MetricsWriter::write(const MetricsHeader& header) {
                {"micro_batch", header.micro_batch},
                {"accumulation", header.accumulation},
                {"sequence", header.sequence},
+               {"resident_baseline_bytes", header.resident_baseline.value},
                {"budget_bytes", by_tier(header.budget)},
                {"lanes", lanes},
                {"resumed_from_step", header.resumed_from_step == 0 ? json(nullptr) : json(header.resumed_from_step)}});

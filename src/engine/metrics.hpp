@@ -32,6 +32,7 @@ struct MetricsHeader {
   std::array<Bytes, kTierCount> budget{};
   std::vector<std::filesystem::path> paths;
   std::uint64_t resumed_from_step = 0;
+  Bytes resident_baseline;  ///< what the process held before the first arena; peaks are counted from here
 };
 
 /// Waiting inside a step, by lane and cause.

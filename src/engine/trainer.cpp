@@ -6,6 +6,7 @@
 #include <ATen/Functions.h>
 #include <fmt/format.h>
 
+#include "base/system_memory.hpp"
 #include "io/file.hpp"
 #include "model/initialize.hpp"
 #include "tiers/store_files.hpp"
@@ -72,6 +73,7 @@ constexpr const char* kDataFingerprint = "data_fingerprint";
 
 Result<std::unique_ptr<Trainer>> Trainer::open(TrainOptions options) {
   std::unique_ptr<Trainer> trainer(new Trainer());
+  STRATA_ASSIGN(trainer->resident_baseline_, resident_memory());
   trainer->options_ = std::move(options);
   TrainOptions& own = trainer->options_;
   STRATA_ASSIGN(trainer->model_, model::load_model(own.model));
@@ -318,6 +320,7 @@ MetricsHeader Trainer::header(std::uint64_t resumed_from) const {
   header.micro_batch = options_.config.micro_batch;
   header.accumulation = options_.config.accumulation;
   header.sequence = static_cast<std::uint64_t>(options_.sequence);
+  header.resident_baseline = resident_baseline_;
   header.budget = {options_.device_memory, options_.host_memory, options_.disk_space};
   header.paths = options_.paths;
   header.resumed_from_step = resumed_from;

@@ -108,6 +108,7 @@ class Trainer {
   std::vector<std::vector<zero::UnitUse>> stage_uses_;  ///< per stage
   std::vector<std::uint32_t> recompute_index_;          ///< per stage: which of the recomputed ones it is
   Mark last_;  ///< the end of the step before
+  Bytes resident_baseline_;
 };
 
 }  // namespace strata::engine
