@@ -1,8 +1,8 @@
 // One training step with the state in memory, on host and on disk.
 //   bench_step --model=configs/models/llama-202m.json --data=PATH --path=DIR [--micro-batch=2] [--sequence=512]
 //              [--device-memory=1GiB] [--host-memory=1500MiB] [Google Benchmark's flags]
-// Rows: step/in_memory, step/host, step/disk. Each opens a run of its own under DIR (removed at the end), makes one step
-// that is not counted (first touch, recording of the order), then one step per iteration.
+// Rows: step/in_memory, step/host, step/disk. Each opens a run of its own under DIR (removed at the end), makes one
+// step that is not counted (first touch, recording of the order), then one step per iteration.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
