@@ -310,7 +310,8 @@ Status Engine::compute(const std::function<void()>& work) {
 
 double Engine::current_lr() const { return optim::lr_at(schedule_of(options_.config), progress_.applied_steps); }
 
-Result<StepReport> Engine::step(std::uint64_t samples) {
+Result<StepReport> Engine::step(std::uint64_t samples,
+                                const std::function<Status(const StepReport&)>& before_commit) {
   StepReport report;
   report.step = progress_.step + 1;
   report.lr = current_lr();
@@ -345,6 +346,7 @@ Result<StepReport> Engine::step(std::uint64_t samples) {
       if (section.gradient) tiers_->discard(*section.gradient);
     }
   }
+  if (before_commit) STRATA_TRY(before_commit(report));
   STRATA_TRY(start_commit());
   return report;
 }

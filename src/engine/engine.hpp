@@ -94,8 +94,10 @@ class Engine {
   void begin_micro_batch(zero::MicroBatchPosition position);
   /// Calls `compute`, which runs units through runtime(); exceptions of LibTorch and of the engine become errors.
   [[nodiscard]] Status compute(const std::function<void()>& compute);
-  /// Norm, clip, optimizer, schedule, commit. `samples` were consumed by the step.
-  [[nodiscard]] Result<StepReport> step(std::uint64_t samples);
+  /// Norm, clip, optimizer, schedule, commit. `samples` were consumed by the step. `before_commit` is told of the step
+  /// before it can become durable, so that what it records is there after any crash; its error ends the run.
+  [[nodiscard]] Result<StepReport> step(std::uint64_t samples,
+                                        const std::function<Status(const StepReport&)>& before_commit = {});
   void abort_step();
 
   /// Commits what is not durable yet and waits for it.

@@ -284,7 +284,17 @@ Result<StepRecord> Trainer::train_step() {
   }
   record.loss = loss / static_cast<double>(config.accumulation);
   const Mark after_compute = mark();
-  STRATA_ASSIGN(const StepReport report, engine_->step(config.micro_batch * config.accumulation));
+  const double waited = stall_s(after_compute.tiers) - stall_s(before_compute.tiers);
+  record.compute_s = std::max(0.0, seconds(after_compute.time - before_compute.time) - waited);
+  STRATA_TRY(engine_->step(config.micro_batch * config.accumulation, [&](const StepReport& report) -> Status {
+    complete(record, report);
+    return metrics_ ? metrics_->write(record, options_.paths) : Status();
+  }));
+  return record;
+}
+
+void Trainer::complete(StepRecord& record, const StepReport& report) {
+  const Config& config = options_.config;
   record.step = report.step;
   record.total_steps = options_.steps;
   record.applied_steps = report.applied_steps;
@@ -299,13 +309,10 @@ Result<StepRecord> Trainer::train_step() {
   const tiers::CommitRecord durable = engine_->durable();
   record.durable_step = durable.step;
   record.generation = durable.generation;
-  const double waited = stall_s(after_compute.tiers) - stall_s(before_compute.tiers);
-  record.compute_s = std::max(0.0, seconds(after_compute.time - before_compute.time) - waited) +
-                     report.optimizer_compute_s;
+  record.compute_s += report.optimizer_compute_s;
   const Mark end = mark();
   fill_lanes(record, last_, end);
   last_ = end;
-  return record;
 }
 
 MetricsHeader Trainer::header(std::uint64_t resumed_from) const {
@@ -364,7 +371,6 @@ Result<TrainSummary> Trainer::run() {
     }
     summary.last_loss = record->loss;
     for (std::size_t t = 0; t < kTierCount; ++t) summary.peak[t] = std::max(summary.peak[t], record->peak[t]);
-    if (metrics_) STRATA_TRY(metrics_->write(*record, options_.paths));
     if (options_.on_step) options_.on_step(*record);
   }
   summary.last_step = engine_->progress().step;

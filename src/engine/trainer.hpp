@@ -96,6 +96,7 @@ class Trainer {
     double commit_wait_s = 0;
   };
   [[nodiscard]] Mark mark() const;
+  void complete(StepRecord& record, const StepReport& report);
   void fill_lanes(StepRecord& record, const Mark& begin, const Mark& end) const;
   [[nodiscard]] Status check_unchanged();
   void report_buffered_paths() const;

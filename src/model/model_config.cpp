@@ -23,7 +23,8 @@ constexpr NumberRange kStdRange{0.0, 10.0};
 void check_divides(ConfigReader& reader, std::string_view key, std::int64_t divisor, std::string_view whole_key,
                    std::int64_t whole) {
   if (whole % divisor == 0) return;
-  reader.reject(key, fmt::format("{} does not divide {} = {}", divisor, whole_key, whole));
+  reader.reject(key, fmt::format("{} does not divide {} = {}", divisor, whole_key, whole),
+                fmt::format("give a divisor of {}", whole));
 }
 
 Activation read_activation(ConfigReader& reader) {
