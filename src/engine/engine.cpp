@@ -92,6 +92,22 @@ tiers::StoreOptions store_options(const RunRecord& record) {
   return options;
 }
 
+/// LibTorch's exceptions and ours become errors.
+Status guarded(const std::function<void()>& work) {
+  try {
+    work();
+    return {};
+  } catch (const zero::OperationError& error) {
+    return tl::unexpected(error.error());
+  } catch (const c10::OutOfMemoryError& error) {
+    return fail(ErrorCode::kDoesNotFit, error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    return fail(ErrorCode::kInternal, fmt::format("LibTorch: {}", error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    return fail(ErrorCode::kInternal, error.what());
+  }
+}
+
 tl::unexpected<Error> run_exists(const std::filesystem::path& folder) {
   return fail(ErrorCode::kUsage, fmt::format("'{}' holds a run already", folder.string()),
               "continue it with --resume, or give another --out");
@@ -181,7 +197,7 @@ Status Engine::open_devices() {
   io_options.threads = options_.config.aio.threads;
   io_options.slow_after_s = strata.io_slow_s;
   io_options.report = options_.report;
-  STRATA_ASSIGN(io_, io::open_engine(io_options));
+  STRATA_ASSIGN(io_, options_.open_io ? options_.open_io(io_options) : io::open_engine(io_options));
   // An arena of zero bytes can't be mapped; one block is the smallest.
   const Bytes pool = std::max(plan_.device_pool, kBlockAlignment);
   STRATA_ASSIGN(device_, device::open_host_device({.memory = pool, .addressing = options_.addressing}));
@@ -191,6 +207,17 @@ Status Engine::open_devices() {
 
 void Engine::describe_objects() {
   objects_ = zero::make_state_objects(layouts_, plan_.placements, {.gradient_type = gradient_type(options_.config)});
+  constant_.assign(objects_.specs.size(), false);
+  for (std::size_t u = 0; u < layouts_.size(); ++u) {
+    for (std::size_t s = 0; s < layouts_[u].sections.size(); ++s) {
+      const bool frozen = layouts_[u].sections[s].trainable == zero::Trainable::kNo;
+      constant_[objects_.units[u][s].parameter.value] = frozen;
+    }
+  }
+  for (std::uint32_t id = 0; id < objects_.specs.size(); ++id) {
+    const tiers::ObjectSpec& spec = objects_.specs[id];
+    if (spec.backing == tiers::Backing::kStore && spec.home != Tier::kDisk) memory_homes_.push_back(ObjectId(id));
+  }
   if (plan_.checkpoints != ActivationHome::kDevice) {
     for (std::uint32_t stage = 0; stage < options_.recomputed_stages; ++stage) {
       tiers::ObjectSpec spec;
@@ -261,9 +288,11 @@ Engine::~Engine() {
 }
 
 Status Engine::initialize(const zero::ElementSource& source) {
-  for (std::uint32_t u = 0; u < layouts_.size(); ++u) {
-    STRATA_TRY(zero::initialize_unit(u, layouts_, objects_, *tiers_, *optimizer_, 0, source));
-  }
+  STRATA_TRY(guarded([&] {
+    for (std::uint32_t u = 0; u < layouts_.size(); ++u) {
+      zero::value_or_throw(zero::initialize_unit(u, layouts_, objects_, *tiers_, *optimizer_, 0, source));
+    }
+  }));
   return tiers_->flush();
 }
 
@@ -280,12 +309,7 @@ Result<bool> Engine::restore() {
                                                error.what()),
                 "start a new run");
   }
-  for (std::uint32_t id = 0; id < objects_.specs.size(); ++id) {
-    const tiers::ObjectSpec& spec = objects_.specs[id];
-    if (spec.backing == tiers::Backing::kStore && spec.home != Tier::kDisk) {
-      STRATA_TRY(tiers_->restore(ObjectId(id)));
-    }
-  }
+  for (const ObjectId id : memory_homes_) STRATA_TRY(tiers_->restore(id));
   return true;
 }
 
@@ -294,31 +318,28 @@ void Engine::begin_step() { sink_->begin_step(); }
 void Engine::begin_micro_batch(zero::MicroBatchPosition position) { sink_->begin_micro_batch(position); }
 
 Status Engine::compute(const std::function<void()>& work) {
-  try {
+  STRATA_TRY(usable());
+  Status computed = guarded([&] {
     work();
-    return runtime_->enter();
-  } catch (const zero::OperationError& error) {
-    return tl::unexpected(error.error());
-  } catch (const c10::OutOfMemoryError& error) {
-    return fail(ErrorCode::kDoesNotFit, error.what_without_backtrace());
-  } catch (const c10::Error& error) {
-    return fail(ErrorCode::kInternal, fmt::format("LibTorch: {}", error.what_without_backtrace()));
-  } catch (const std::exception& error) {
-    return fail(ErrorCode::kInternal, error.what());
-  }
+    zero::value_or_throw(runtime_->enter());
+  });
+  if (!computed) return cause_of(std::move(computed).error());
+  return {};
 }
 
 double Engine::current_lr() const { return optim::lr_at(schedule_of(options_.config), progress_.applied_steps); }
 
 Result<StepReport> Engine::step(std::uint64_t samples,
                                 const std::function<Status(const StepReport&)>& before_commit) {
+  STRATA_TRY(usable());
   StepReport report;
   report.step = progress_.step + 1;
   report.lr = current_lr();
-  STRATA_TRY(runtime_->enter());
+  if (Status entered = runtime_->enter(); !entered) return cause_of(std::move(entered).error());
   runtime_->end_step();
-  STRATA_ASSIGN(const double squares, sink_->finish());
-  report.grad_norm = std::sqrt(squares);
+  const Result<double> squares = sink_->finish();
+  if (!squares) return cause_of(squares.error());
+  report.grad_norm = std::sqrt(*squares);
   if (!std::isfinite(report.grad_norm) && options_.config.strata.skip_nonfinite) {
     report.skipped = true;
     report.skip_reason = "gradient not finite";
@@ -334,7 +355,9 @@ Result<StepReport> Engine::step(std::uint64_t samples,
         optim::adam_constants(adam_settings_of(options_.config, report.lr), progress_.applied_steps + 1,
                               static_cast<float>(report.clip_factor));
     const auto start = std::chrono::steady_clock::now();
-    STRATA_TRY(optimizer_step_->run({&constants, 1}));
+    if (Status updated = optimizer_step_->run({&constants, 1}); !updated) {
+      return undo_step(std::move(updated).error());
+    }
     report.optimizer_compute_s = std::min(optimizer_step_->take_compute_s(), seconds_since(start));
     ++progress_.applied_steps;
   }
@@ -346,70 +369,22 @@ Result<StepReport> Engine::step(std::uint64_t samples,
       if (section.gradient) tiers_->discard(*section.gradient);
     }
   }
-  if (before_commit) STRATA_TRY(before_commit(report));
-  STRATA_TRY(start_commit());
+  if (before_commit) {
+    if (Status noted = before_commit(report); !noted) {
+      return end_run(std::move(noted).error(), fmt::format("step {} could not be recorded", report.step));
+    }
+  }
+  if (commit_is_due()) STRATA_TRY(start_commit());
   return report;
 }
 
-void Engine::abort_step() { runtime_->abort(); }
-
-bool Engine::commit_is_due() const {
-  if (options_.mode == Mode::kInMemory) return false;
-  return progress_.step % std::max<std::uint64_t>(1, options_.config.strata.commit_interval) == 0;
-}
-
-std::string Engine::resume_metadata() const {
-  // Canonical: nlohmann's object is sorted, dump() has no spaces.
-  return nlohmann::json{{"applied_steps", progress_.applied_steps},
-                        {"samples", progress_.samples},
-                        {"step", progress_.step},
-                        {"lr", current_lr()},
-                        {"loss_scale", 1.0}}
-      .dump();
-}
-
-Status Engine::snapshot_memory_homes() {
-  for (std::uint32_t id = 0; id < objects_.specs.size(); ++id) {
-    const tiers::ObjectSpec& spec = objects_.specs[id];
-    if (spec.backing == tiers::Backing::kStore && spec.home != Tier::kDisk) {
-      STRATA_TRY(tiers_->snapshot(ObjectId(id)));
-    }
-  }
-  return {};
-}
-
-Status Engine::start_commit() {
-  if (!commit_is_due()) return {};
-  STRATA_TRY(snapshot_memory_homes());
-  // Runs beside the next step's forward and backward; only its first write waits for it.
-  commit_ = std::async(std::launch::async, [this, step = progress_.step, metadata = resume_metadata()]() -> Status {
-    STRATA_TRY(tiers_->flush());
-    STRATA_TRY(store_->commit(step, metadata));
-    return store_->wait_durable();
-  });
-  return {};
-}
-
-Status Engine::wait_commit() {
-  if (!commit_.valid()) return {};
-  const auto start = std::chrono::steady_clock::now();
-  Status status = commit_.get();
-  commit_wait_s_ += seconds_since(start);
-  return status;
-}
-
-Status Engine::save() {
-  STRATA_TRY(runtime_->enter());
-  STRATA_TRY(wait_commit());
-  const tiers::CommitRecord durable = store_->durable();
-  if (durable.generation != 0 && durable.step == progress_.step) return {};
-  STRATA_TRY(snapshot_memory_homes());
-  STRATA_TRY(tiers_->flush());
-  STRATA_TRY(store_->commit(progress_.step, resume_metadata()));
-  return store_->wait_durable();
+void Engine::abort_step() {
+  runtime_->abort();
+  for (const ObjectId id : spill_slots_) tiers_->discard(id);
 }
 
 Result<std::string> Engine::state_digest() {
+  STRATA_TRY(usable());
   STRATA_TRY(wait_commit());
   STRATA_TRY(runtime_->enter());
   return digest_state(layouts_, objects_, *tiers_, progress_.applied_steps);

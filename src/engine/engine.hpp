@@ -53,6 +53,8 @@ struct EngineOptions {
   std::size_t lookahead_units = 2;
   std::uint32_t device_pool_units = 0;  ///< see PlanInput
   std::function<void(std::string_view)> report;  ///< notices, one line each; may be empty
+  /// Opens the disk's engine; empty: io::open_engine. Tests put a faulty one here.
+  std::function<Result<std::unique_ptr<io::Engine>>(const io::EngineOptions&)> open_io;
 };
 
 struct StepReport {
@@ -73,7 +75,9 @@ struct Progress {
   std::uint64_t samples = 0;
 };
 
-/// One thread drives it. On an error from step() or from computing, call abort_step(); the next step is exact.
+/// One thread drives it. On an error from step() or from computing, call abort_step(); the next step is exact. Where it
+/// can't be (a commit failed, or the optimizer failed half-way and no generation holds the state before it), that error
+/// comes back from every later call, and nothing is committed any more: the run resumes from its last commit.
 class Engine {
  public:
   [[nodiscard]] static Result<std::unique_ptr<Engine>> open(EngineOptions options);
@@ -128,6 +132,14 @@ class Engine {
   [[nodiscard]] Status open_store();
   [[nodiscard]] Status make_store();
   [[nodiscard]] Status open_runtime();
+  /// The error that ended the run, if one did.
+  [[nodiscard]] Status usable() const;
+  [[nodiscard]] tl::unexpected<Error> end_run(Error cause, std::string_view what);
+  /// What to report of an error in a step: bytes that could not be written fail their reader before the commit says so.
+  [[nodiscard]] tl::unexpected<Error> cause_of(Error error);
+  /// After an optimizer step that failed half-way: the state before it, or the end of the run.
+  [[nodiscard]] tl::unexpected<Error> undo_step(Error cause);
+  [[nodiscard]] Status restore_durable();
   [[nodiscard]] Status start_commit();
   [[nodiscard]] Status wait_commit();
   [[nodiscard]] Status snapshot_memory_homes();
@@ -142,6 +154,8 @@ class Engine {
   std::vector<zero::UnitLayout> layouts_;
   zero::StateObjects objects_;
   std::vector<ObjectId> spill_slots_;
+  std::vector<ObjectId> memory_homes_;  ///< of stored objects: what a commit snapshots
+  std::vector<bool> constant_;          ///< by ObjectId: a frozen parameter, which is snapshotted once
   std::unique_ptr<io::Engine> io_;
   std::unique_ptr<device::Device> device_;
   std::unique_ptr<zero::ActivationAllocator> activations_;
@@ -155,6 +169,7 @@ class Engine {
   std::unique_ptr<zero::StorageObserver> observer_;
 
   Progress progress_;
+  std::optional<Error> ended_by_;
   std::future<Status> commit_;
   double commit_wait_s_ = 0;
 };

@@ -141,8 +141,8 @@ class TierManager {
   /// next call for the tier. Replaces the list of before. Never blocks.
   void set_lookahead(Tier tier, std::span<const ObjectId> upcoming);
 
-  /// Waits for what is in flight in `tier`, then drops every copy there that nobody leases, and the lookahead with them:
-  /// what is free is in as few runs as the leases allow. After a kDoesNotFit that is owed to scattered room.
+  /// Waits for what is in flight in `tier`, then drops every copy there that nobody leases, and the lookahead with
+  /// them: what is free is in as few runs as the leases allow. After a kDoesNotFit that is owed to scattered room.
   void drop_unleased(Tier tier);
 
   /// Declares that the object's content is no longer needed (a gradient after its step): copies are dropped, a transfer
@@ -153,10 +153,11 @@ class TierManager {
   /// Starts writing a memory-homed kStore object to its next slot; the bytes may be read meanwhile, and a WriteLease
   /// waits for the end.
   [[nodiscard]] Status snapshot(ObjectId object);
-  /// Loads a memory-homed kStore object from its newest version in the store (resume, roll back). Earlier errors of the
-  /// object are forgotten; if this fails, its content is undefined and restore() may be called again.
+  /// Loads a memory-homed kStore object from its newest version in the store (resume, roll back). Earlier errors of
+  /// the object are forgotten; if this fails, its content is undefined and restore() may be called again.
   [[nodiscard]] Status restore(ObjectId object);
-  /// Waits for all write-backs and snapshots in flight; returns the first error since the last call.
+  /// Waits for the write-backs and snapshots in flight of Backing::kStore; returns their first error since the last
+  /// call. Of other objects only the next lease hears: what a step spills has no part in what a commit promises.
   [[nodiscard]] Status flush();
 
   /// The device's covers its whole arena (what lies beyond the pool is reserved by others); the disk's counts each disk

@@ -185,7 +185,7 @@ struct TierManager::Impl {
   std::deque<Move> moves_;                               ///< grows to the most that were ever in flight
   Move* free_moves_ = nullptr;
   std::uint32_t transfers_ = 0;  ///< of all objects
-  std::uint32_t writes_ = 0;     ///< write-backs and snapshots among them
+  std::uint32_t writes_ = 0;     ///< write-backs and snapshots of Backing::kStore among them
   std::optional<Error> write_error_;
   std::uint64_t clock_ = 0;
   TierStats stats_;

@@ -117,7 +117,7 @@ DiskExtent TierManager::Impl::disk_to_read(const Object& object) const {
 void TierManager::Impl::write_out(Session& session, Object& object, Tier from, Purpose purpose) {
   const Tier to = purpose == Purpose::kSnapshot ? Tier::kDisk : object.spec->home;
   count_transfer(object, Mover::bottleneck(from, to));
-  ++writes_;
+  if (object.spec->backing == Backing::kStore) ++writes_;
   changed_.notify_all();  // the bytes can be read again
   Result<DiskExtent> disk = object.scratch;
   if (to == Tier::kDisk && object.spec->backing == Backing::kStore) {
@@ -192,7 +192,8 @@ void TierManager::Impl::end_of_restore(Object& object, const std::optional<Error
 }
 
 void TierManager::Impl::end_of_write(Object& object, Tier from, Purpose purpose, const std::optional<Error>& error) {
-  --writes_;
+  const bool stored = object.spec->backing == Backing::kStore;
+  if (stored) --writes_;
   object.staging.release();
   // After a failure the bytes here are still whole, and a reader may have them; the error keeps new ones away.
   object.at(from).residency.end_write_back();
@@ -205,7 +206,7 @@ void TierManager::Impl::end_of_write(Object& object, Tier from, Purpose purpose,
   }
   if (!error) return;
   object.error = error;
-  if (!write_error_) write_error_ = error;
+  if (stored && !write_error_) write_error_ = error;
 }
 
 void TierManager::Impl::settle(Session& session, Object& object) {

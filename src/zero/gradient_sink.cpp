@@ -58,11 +58,22 @@ Status GradientSink::hold_accumulator(UnitId unit, std::uint32_t section) {
   if (state.accumulator) return {};
   const ObjectId object = *objects_.units[unit.value][section].gradient;
   if (state.has_content && tiers_.objects()[object.value].home == Tier::kDisk) lookahead_.use(object);
-  STRATA_ASSIGN(
-      state.accumulator,
-      tiers_.write(object, Tier::kHost, state.has_content ? tiers::Content::kKeep : tiers::Content::kOverwrite));
+  const tiers::Content content = state.has_content ? tiers::Content::kKeep : tiers::Content::kOverwrite;
+  auto lease = tiers_.write(object, Tier::kHost, content);
+  if (!lease && lease.error().code == ErrorCode::kDoesNotFit) {
+    make_room();
+    lease = tiers_.write(object, Tier::kHost, content);
+  }
+  STRATA_ASSIGN(state.accumulator, std::move(lease));
   state.has_content = true;
   return {};
+}
+
+void GradientSink::make_room() {
+  for (UnitState& unit : units_) {
+    for (SectionState& state : unit.sections) state.accumulator.release();
+  }
+  tiers_.drop_unleased(Tier::kHost);
 }
 
 Status GradientSink::add(UnitId unit, std::uint32_t parameter, const at::Tensor& gradient, std::uint32_t) {

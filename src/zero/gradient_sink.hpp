@@ -41,6 +41,8 @@ class GradientSink {
   /// After the last micro-batch: parameters without any arrival count as zero gradients (as in DeepSpeed's stage 3),
   /// and the squared global norm is summed over segments in unit order, then over ranks.
   [[nodiscard]] Result<double> finish();
+  /// Lets the accumulators in hand go home, and makes the host tier's free room one run. Arrivals take them again.
+  void make_room();
   /// Lets everything of the step go.
   void abort();
 

@@ -53,6 +53,12 @@ void OptimizerStep::look_ahead(std::size_t current) {
 }
 
 Status OptimizerStep::run(std::span<const kernels::AdamConstants> groups) {
+  Status status = run_sections(groups);
+  tiers_.set_lookahead(Tier::kHost, {});
+  return status;
+}
+
+Status OptimizerStep::run_sections(std::span<const kernels::AdamConstants> groups) {
   std::size_t first = 0;
   while (first < pieces_.size()) {
     std::size_t count = 1;
@@ -63,8 +69,33 @@ Status OptimizerStep::run(std::span<const kernels::AdamConstants> groups) {
     STRATA_TRY(run_section(first, count, groups));
     first += count;
   }
-  tiers_.set_lookahead(Tier::kHost, {});
   return {};
+}
+
+Result<OptimizerStep::Held> OptimizerStep::hold(const SectionObjects& ids, tiers::Content content) {
+  Held held;
+  STRATA_ASSIGN(held.gradient, tiers_.read(*ids.gradient, Tier::kHost));
+  auto parameter = tiers_.write(ids.parameter, Tier::kHost, content);
+  if (!parameter && parameter.error().code == ErrorCode::kDoesNotFit) {
+    // The plan has room for both; it is scattered.
+    held.gradient.release();
+    tiers_.drop_unleased(Tier::kHost);
+    STRATA_ASSIGN(held.gradient, tiers_.read(*ids.gradient, Tier::kHost));
+    parameter = tiers_.write(ids.parameter, Tier::kHost, content);
+  }
+  STRATA_ASSIGN(held.parameter, std::move(parameter));
+  return held;
+}
+
+Result<tiers::WriteLease> OptimizerStep::hold_state(ObjectId state, const SectionObjects& ids, Held& held) {
+  auto lease = tiers_.write(state, Tier::kHost, tiers::Content::kKeep);
+  if (lease || lease.error().code != ErrorCode::kDoesNotFit) return lease;
+  // Parameter and gradient lie where no run is left that is long enough. They go home, half stepped, and come back.
+  held.parameter.release();
+  held.gradient.release();
+  tiers_.drop_unleased(Tier::kHost);
+  STRATA_ASSIGN(held, hold(ids, tiers::Content::kKeep));
+  return tiers_.write(state, Tier::kHost, tiers::Content::kKeep);
 }
 
 double OptimizerStep::take_compute_s() { return std::exchange(compute_s_, 0.0); }
@@ -79,17 +110,14 @@ Status OptimizerStep::run_section(std::size_t first, std::size_t count,
   const std::uint64_t shard_begin = section.shard_elements * rank_;
 
   look_ahead(first);
-  STRATA_ASSIGN(const tiers::ReadLease gradient, tiers_.read(*ids.gradient, Tier::kHost));
-  STRATA_ASSIGN(tiers::WriteLease parameter,
-                tiers_.write(ids.parameter, Tier::kHost,
-                             has_master ? tiers::Content::kOverwrite : tiers::Content::kKeep));
+  STRATA_ASSIGN(Held held, hold(ids, has_master ? tiers::Content::kOverwrite : tiers::Content::kKeep));
   std::vector<optim::AdamPiece> work;
   for (std::size_t i = first; i < first + count; ++i) {
     look_ahead(i);
     const SubGroup& sub_group = section.sub_groups[pieces_[i].sub_group];
-    auto state = tiers_.write(ids.optimizer[pieces_[i].sub_group], Tier::kHost, tiers::Content::kKeep);
+    auto state = hold_state(ids.optimizer[pieces_[i].sub_group], ids, held);
     if (!state) {
-      parameter.abandon();
+      held.parameter.abandon();
       return tl::unexpected(std::move(state).error());
     }
     const StateArrays arrays = state_arrays(section.dtype, sub_group);
@@ -103,11 +131,11 @@ Status OptimizerStep::run_section(std::size_t first, std::size_t count,
       piece.constants = groups[part.segment->group];
       piece.gradient_type = gradient_type;
       piece.block.master = has_master ? at_element<float>(state->bytes(), part.at)
-                                      : at_element<float>(parameter.bytes(), in_shard);
+                                      : at_element<float>(held.parameter.bytes(), in_shard);
       piece.block.exp_avg = at_element<float>(state->bytes(), moments + part.at);
       piece.block.exp_avg_sq = at_element<float>(state->bytes(), moments + arrays.stride + part.at);
-      piece.block.gradient = at_element(gradient.bytes(), gradient_type, in_shard);
-      piece.block.parameter16 = has_master ? at_element<std::uint16_t>(parameter.bytes(), in_shard) : nullptr;
+      piece.block.gradient = at_element(held.gradient.bytes(), gradient_type, in_shard);
+      piece.block.parameter16 = has_master ? at_element<std::uint16_t>(held.parameter.bytes(), in_shard) : nullptr;
       piece.block.n = part.count;
       work.push_back(piece);
     }

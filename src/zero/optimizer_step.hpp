@@ -23,8 +23,9 @@ class OptimizerStep {
   OptimizerStep(std::span<const UnitLayout> layouts, const StateObjects& objects, tiers::TierManager& tiers,
                 optim::CpuOptimizer& optimizer, std::uint32_t rank, const OptimizerStepOptions& options);
 
-  /// One applied step over every trainable element: `groups[g]` are the constants of parameter group g. On an error the
-  /// state is undefined until the store is rolled back.
+  /// One applied step over every trainable element: `groups[g]` are the constants of parameter group g. On an error
+  /// some elements have stepped and others have not, and a parameter at home in memory may be undefined: the store is
+  /// rolled back and what lives in memory restored, or nothing may be committed any more.
   [[nodiscard]] Status run(std::span<const kernels::AdamConstants> groups);
 
   /// Seconds that run() computed (rather than waited) since the last call.
@@ -38,7 +39,16 @@ class OptimizerStep {
     std::vector<ObjectId> needs;  ///< in the order in which they will be leased
   };
 
+  /// What a section's sub-groups share.
+  struct Held {
+    tiers::ReadLease gradient;
+    tiers::WriteLease parameter;
+  };
+  [[nodiscard]] Result<Held> hold(const SectionObjects& ids, tiers::Content content);
+  [[nodiscard]] Result<tiers::WriteLease> hold_state(ObjectId state, const SectionObjects& ids, Held& held);
+
   void look_ahead(std::size_t current);
+  [[nodiscard]] Status run_sections(std::span<const kernels::AdamConstants> groups);
   [[nodiscard]] Status run_section(std::size_t first, std::size_t count,
                                    std::span<const kernels::AdamConstants> groups);
 

@@ -67,7 +67,8 @@ Result<UnitLayout> lay_out_unit(const UnitInfo& info, const LayoutOptions& optio
     section.segments.push_back(std::move(segment));
   }
   for (Section& section : unit.sections) {
-    section.elements = round_up(section.elements, kSegmentAlignment * options.world_size);
+    // Parameters without elements still have a place.
+    section.elements = round_up(std::max<std::uint64_t>(section.elements, 1), kSegmentAlignment * options.world_size);
     section.shard_elements = section.elements / options.world_size;
     if (section.trainable == Trainable::kYes) cut_sub_groups(section, options.sub_group_elements);
   }

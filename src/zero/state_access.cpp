@@ -58,6 +58,22 @@ struct SectionWriter {
   }
 };
 
+Status initialize_section(const SectionWriter& writer) {
+  STRATA_ASSIGN(tiers::WriteLease parameter,
+                writer.tiers.write(writer.ids.parameter, Tier::kHost, tiers::Content::kOverwrite));
+  std::memset(parameter.bytes().data(), 0, writer.section.shard_bytes().value);
+  Status written;
+  if (writer.section.trainable == Trainable::kNo) {
+    written = writer.write_frozen(parameter.bytes());
+  } else {
+    for (std::size_t k = 0; k < writer.section.sub_groups.size() && written; ++k) {
+      written = writer.write_sub_group(k, parameter.bytes());
+    }
+  }
+  if (!written) parameter.abandon();
+  return written;
+}
+
 }  // namespace
 
 Status initialize_unit(std::uint32_t unit, std::span<const UnitLayout> layouts, const StateObjects& objects,
@@ -67,20 +83,12 @@ Status initialize_unit(std::uint32_t unit, std::span<const UnitLayout> layouts, 
     const Section& section = layouts[unit].sections[s];
     const SectionObjects& ids = objects.units[unit][s];
     const SectionWriter writer{section, ids, tiers, optimizer, section.shard_elements * rank, source};
-    STRATA_ASSIGN(tiers::WriteLease parameter, tiers.write(ids.parameter, Tier::kHost, tiers::Content::kOverwrite));
-    std::memset(parameter.bytes().data(), 0, section.shard_bytes().value);
-    Status written;
-    if (section.trainable == Trainable::kNo) {
-      written = writer.write_frozen(parameter.bytes());
-    } else {
-      for (std::size_t k = 0; k < section.sub_groups.size() && written; ++k) {
-        written = writer.write_sub_group(k, parameter.bytes());
-      }
+    Status written = initialize_section(writer);
+    if (!written && written.error().code == ErrorCode::kDoesNotFit) {
+      tiers.drop_unleased(Tier::kHost);  // the plan has room, but it was scattered
+      written = initialize_section(writer);
     }
-    if (!written) {
-      parameter.abandon();
-      return written;
-    }
+    STRATA_TRY(written);
   }
   return {};
 }

@@ -4,6 +4,7 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Functions.h>
+#include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -64,15 +65,34 @@ struct Recompute final : torch::CustomClassHolder {
   std::vector<std::int64_t> shape;
   at::TensorOptions options;
 
+  /// A lease of the spilled input; accumulators in hand make room for it if they must.
+  template <class Take>
+  auto lease_of(Take take) const {
+    auto lease = take();
+    if (!lease && lease.error().code == ErrorCode::kDoesNotFit) {
+      runtime->make_host_room();
+      lease = take();
+    }
+    return value_or_throw(std::move(lease));
+  }
+
   void put_away(const at::Tensor& input) const {
     const at::Tensor bytes = input.contiguous();
-    tiers::WriteLease lease = value_or_throw(tiers->write(*spill, Tier::kHost, tiers::Content::kOverwrite));
+    const tiers::ObjectSpec& place = tiers->objects()[spill->value];
+    if (bytes.nbytes() > place.bytes.value) {
+      throw OperationError({ErrorCode::kInternal, 0,
+                            fmt::format("a stage's input of {} bytes does not fit '{}' of {} bytes", bytes.nbytes(),
+                                        place.name, place.bytes.value),
+                            "the model's activation estimate is too low"});
+    }
+    tiers::WriteLease lease =
+        lease_of([&] { return tiers->write(*spill, Tier::kHost, tiers::Content::kOverwrite); });
     std::memcpy(lease.bytes().data(), bytes.const_data_ptr(), bytes.nbytes());
   }
   [[nodiscard]] at::Tensor bring_back() const {
     at::Tensor input = at::empty(shape, options);
     {
-      const tiers::ReadLease lease = value_or_throw(tiers->read(*spill, Tier::kHost));
+      const tiers::ReadLease lease = lease_of([&] { return tiers->read(*spill, Tier::kHost); });
       std::memcpy(input.mutable_data_ptr(), lease.bytes().data(), input.nbytes());
     }
     tiers->discard(*spill);

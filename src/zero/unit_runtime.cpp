@@ -7,6 +7,7 @@
 #include <ATen/record_function.h>
 #include <c10/core/StorageImpl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/graph_task.h>
@@ -34,6 +35,23 @@ c10::intrusive_ptr<c10::StorageImpl> make_storage(Bytes bytes) {
   return c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), bytes.value,
                                                c10::DataPtr(nullptr, c10::Device(c10::DeviceType::CPU)), nullptr,
                                                /*resizable=*/false);
+}
+
+/// Address space that reads as zeros and takes no memory until it is written to; null when there is none.
+c10::DataPtr zero_pages(Bytes bytes) {
+  const c10::Device cpu(c10::DeviceType::CPU);
+  struct Mapping {
+    void* data;
+    std::size_t size;
+  };
+  const auto size = static_cast<std::size_t>(bytes.value);
+  void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) return {nullptr, cpu};
+  const auto unmap = [](void* context) {
+    const std::unique_ptr<Mapping> mapping(static_cast<Mapping*>(context));
+    ::munmap(mapping->data, mapping->size);
+  };
+  return {data, new Mapping{data, size}, unmap, cpu};
 }
 
 }  // namespace
@@ -209,11 +227,27 @@ void UnitRuntime::check_unchanged(const Unit& unit) const {
 Result<tiers::ReadLease> UnitRuntime::read_shard(ObjectId shard, Cause cause) {
   auto lease = tiers_.read(shard, Tier::kDevice);
   if (lease || lease.error().code != ErrorCode::kDoesNotFit || cause == Cause::kDemand) return lease;
-  // What ops outside their units have bound may go now: no op is running.
+  // What ops outside their units have bound may go now: no op is running. The rest of the room may be scattered.
   for (auto& unit : units_) {
     if (unit->on_demand) unbind(*unit);
   }
+  sink_.make_room();
+  tiers_.drop_unleased(Tier::kDevice);
   return tiers_.read(shard, Tier::kDevice);
+}
+
+void UnitRuntime::bind_together(std::span<const UnitId> units) {
+  try {
+    for (const UnitId id : units) bind(*units_[id.value], Cause::kPlanned);
+    return;
+  } catch (const OperationError& error) {
+    // With several ranks nothing is gathered twice: the others would not take part.
+    if (error.error().code != ErrorCode::kDoesNotFit || collectives_.world_size() > 1) throw;
+  }
+  // The plan has room for them all, but the first ones lie where the last one then finds no run that is long enough.
+  for (const UnitId id : units) unbind(*units_[id.value]);
+  tiers_.drop_unleased(Tier::kDevice);
+  for (const UnitId id : units) bind(*units_[id.value], Cause::kPlanned);
 }
 
 void UnitRuntime::bind(Unit& unit, Cause cause) {
@@ -221,26 +255,42 @@ void UnitRuntime::bind(Unit& unit, Cause cause) {
     if (cause == Cause::kPlanned) unit.on_demand = false;
     return;
   }
-  for (std::size_t s = 0; s < unit.sections.size(); ++s) {
-    const SectionObjects& ids = (*unit.objects)[s];
-    SectionStorage& section = unit.sections[s];
-    lookahead_.use(ids.parameter);
-    section.shard = value_or_throw(read_shard(ids.parameter, cause));
-    const std::byte* data = section.shard.bytes().data();
-    if (collectives_.world_size() > 1) {
-      section.gathered = value_or_throw(tiers_.write(*ids.gathered, Tier::kDevice, tiers::Content::kOverwrite));
-      const CollectiveTag tag{unit.id, static_cast<std::uint32_t>(s), visit_++};
-      value_or_throw(collectives_.all_gather(section.shard.bytes(), section.gathered.bytes(),
-                                             unit.layout->sections[s].dtype, tag));
-      section.shard.release();
-      data = section.gathered.bytes().data();
-    }
-    section.storage->set_data_ptr_noswap(
-        c10::DataPtr(const_cast<std::byte*>(data), c10::Device(c10::DeviceType::CPU)));
-    section.storage->set_nbytes(static_cast<std::size_t>(section.bytes.value));
+  try {
+    for (std::uint32_t s = 0; s < unit.sections.size(); ++s) bind_section(unit, s, cause);
+  } catch (...) {
+    unbind(unit);  // no lease of half a unit stays behind
+    throw;
   }
   unit.bound = true;
   ++bound_count_;
+}
+
+void UnitRuntime::bind_section(Unit& unit, std::uint32_t s, Cause cause) {
+  const SectionObjects& ids = (*unit.objects)[s];
+  SectionStorage& section = unit.sections[s];
+  lookahead_.use(ids.parameter);
+  section.shard = value_or_throw(read_shard(ids.parameter, cause));
+  const std::byte* data = section.shard.bytes().data();
+  if (collectives_.world_size() > 1) {
+    section.gathered = value_or_throw(tiers_.write(*ids.gathered, Tier::kDevice, tiers::Content::kOverwrite));
+    const CollectiveTag tag{unit.id, s, visit_++};
+    value_or_throw(collectives_.all_gather(section.shard.bytes(), section.gathered.bytes(),
+                                           unit.layout->sections[s].dtype, tag));
+    section.shard.release();
+    data = section.gathered.bytes().data();
+  }
+  section.storage->set_data_ptr_noswap(c10::DataPtr(const_cast<std::byte*>(data), c10::Device(c10::DeviceType::CPU)));
+  section.storage->set_nbytes(static_cast<std::size_t>(section.bytes.value));
+}
+
+/// After a failed demand fetch the op runs all the same, and many kernels crash on a null storage: it gets zeros, and
+/// its result is thrown away with the step, whose next engine call returns the error.
+void UnitRuntime::bind_zeros(Unit& unit) {
+  for (SectionStorage& section : unit.sections) {
+    section.storage->set_data_ptr_noswap(zero_pages(section.bytes));
+    section.storage->set_nbytes(static_cast<std::size_t>(section.bytes.value));
+  }
+  unit.until_flush = true;
 }
 
 void UnitRuntime::unbind(Unit& unit) {
@@ -259,9 +309,9 @@ void UnitRuntime::unbind(Unit& unit) {
 std::vector<at::Tensor> UnitRuntime::before_forward(std::span<const UnitId> units, std::vector<at::Tensor> inputs) {
   const std::lock_guard lock(mutex_);
   if (auto entered = enter(); !entered) throw OperationError(entered.error());
+  for (const UnitId id : units) check_unchanged(*units_[id.value]);
+  bind_together(units);
   for (const UnitId id : units) {
-    check_unchanged(*units_[id.value]);
-    bind(*units_[id.value], Cause::kPlanned);
     if (inside_graph()) units_[id.value]->until_flush = true;
   }
   variable_list differentiable;
@@ -294,10 +344,8 @@ void UnitRuntime::after_forward(std::span<const UnitId> units, std::span<const a
 
 void UnitRuntime::before_backward(std::span<const UnitId> units) {
   const std::lock_guard lock(mutex_);
-  for (const UnitId id : units) {
-    bind(*units_[id.value], Cause::kPlanned);
-    units_[id.value]->until_flush = true;
-  }
+  bind_together(units);
+  for (const UnitId id : units) units_[id.value]->until_flush = true;
 }
 
 void UnitRuntime::after_backward(std::span<const UnitId> units) {
@@ -353,6 +401,11 @@ void UnitRuntime::abort() {
   lookahead_.abort();
 }
 
+void UnitRuntime::make_host_room() {
+  const std::lock_guard lock(mutex_);
+  sink_.make_room();
+}
+
 void UnitRuntime::end_step() {
   const std::lock_guard lock(mutex_);
   lookahead_.end_step(prefetch::Lookahead::Continue::kNo);
@@ -368,16 +421,19 @@ void UnitRuntime::bind_owner_of(const c10::StorageImpl* storage) noexcept {
   const std::lock_guard lock(mutex_);
   const auto owner = owners_.find(storage);
   if (owner == owners_.end() || units_[owner->second]->bound) return;
+  Unit& unit = *units_[owner->second];
   try {
-    bind(*units_[owner->second], Cause::kDemand);
-    units_[owner->second]->until_flush = true;
-    units_[owner->second]->on_demand = true;
+    bind(unit, Cause::kDemand);
+    unit.until_flush = true;
+    unit.on_demand = true;
     ++stats_.demand_fetches;
+    return;
   } catch (const OperationError& error) {
     if (!observer_error_) observer_error_ = error.error();
   } catch (const std::exception& error) {
     if (!observer_error_) observer_error_ = Error{ErrorCode::kInternal, 0, error.what(), {}};
   }
+  bind_zeros(unit);
 }
 
 }  // namespace strata::zero

@@ -81,6 +81,9 @@ class UnitRuntime {
   void bind_owner_of(const c10::StorageImpl* storage) noexcept;
   [[nodiscard]] bool any_unbound() const noexcept { return bound_count_.load() < units_.size(); }
 
+  /// Lets accumulators in hand go home, so that the host tier has room in one run.
+  void make_host_room();
+
  private:
   struct Unit;
   class ArrivalHook;
@@ -89,7 +92,10 @@ class UnitRuntime {
 
   enum class Cause : std::uint8_t { kPlanned, kDemand };
   [[nodiscard]] Result<tiers::ReadLease> read_shard(ObjectId shard, Cause cause);
+  void bind_together(std::span<const UnitId> units);
   void bind(Unit& unit, Cause cause);
+  void bind_section(Unit& unit, std::uint32_t section, Cause cause);
+  void bind_zeros(Unit& unit);
   void unbind(Unit& unit);
   void release(Unit& unit);
   void make_use(Unit& unit, std::uint32_t use);

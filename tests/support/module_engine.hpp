@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,6 +14,7 @@
 #include <torch/nn/module.h>
 
 #include "engine/engine.hpp"
+#include "support/failing_io.hpp"
 #include "zero/module_adapter.hpp"
 
 namespace strata::testing {
@@ -22,9 +24,13 @@ struct ModuleEngineOptions {
   std::uint64_t accumulation = 1;
   double clipping = 0;
   std::vector<std::vector<std::uint32_t>> bound_together;  ///< empty: one unit at a time
+  std::shared_ptr<FailurePlan> failures;                   ///< of the disk; may be null
+  engine::Opening opening = engine::Opening::kNew;
+  std::function<void(engine::EngineOptions&)> adjust;  ///< last word on the options; may be empty
 };
 
-/// Takes over the modules' parameters. The run lies in `folder`, which must not exist.
+/// Takes over the modules' parameters. A new run lies in `folder`, which must not exist; one that is resumed has
+/// committed something.
 inline Result<std::unique_ptr<engine::Engine>> open_module_engine(
     const std::vector<std::pair<std::string, const torch::nn::Module*>>& modules,
     const std::filesystem::path& folder, const ModuleEngineOptions& options) {
@@ -52,8 +58,22 @@ inline Result<std::unique_ptr<engine::Engine>> open_module_engine(
   engine_options.disk_space = Bytes(1u << 30);
   engine_options.steps = 100;
   engine_options.device_pool_units = 2;
+  engine_options.opening = options.opening;
+  if (options.failures) {
+    engine_options.open_io =
+        [plan = options.failures](const io::EngineOptions& io_options) -> Result<std::unique_ptr<io::Engine>> {
+      STRATA_ASSIGN(auto inner, io::open_engine(io_options));
+      return std::make_unique<FailingIo>(std::move(inner), plan);
+    };
+  }
+  if (options.adjust) options.adjust(engine_options);
   STRATA_ASSIGN(auto opened, engine::Engine::open(std::move(engine_options)));
-  STRATA_TRY(opened->initialize(zero::values_of(units)));
+  if (options.opening == engine::Opening::kNew) {
+    STRATA_TRY(opened->initialize(zero::values_of(units)));
+  } else {
+    STRATA_ASSIGN(const bool found, opened->restore());
+    if (!found) return fail(ErrorCode::kStore, "nothing was committed");
+  }
   for (std::uint32_t u = 0; u < units.size(); ++u) opened->runtime().adopt(UnitId(u), units[u].parameters);
   return opened;
 }
