@@ -207,6 +207,25 @@ class Planner {
     }
   }
 
+  /// What a stage needs while it runs backward, its parameters' gradients included: autograd holds them until the sink
+  /// takes them, and with recompute all of a stage's at once.
+  [[nodiscard]] Bytes inside_a_stage() const {
+    const ActivationNeed& need = in_.activations;
+    const Bytes own = in_.recompute == Recompute::kPerUnit ? need.stage_internal : Bytes(0);
+    Bytes most = need.last_stage;
+    for (std::size_t stage = 0; stage < in_.bound_together.size(); ++stage) {
+      Bytes gradients;
+      for (const std::uint32_t unit : in_.bound_together[stage]) {
+        for (const Section& section : in_.layouts[unit].sections) {
+          if (section.trainable == Trainable::kYes) gradients += section.bytes();
+        }
+      }
+      const bool last = stage + 1 == in_.bound_together.size();
+      most = std::max(most, gradients + (last ? need.last_stage : own));
+    }
+    return most;
+  }
+
   void plan_device() {
     const Bytes homes = tier(Tier::kDevice).total();
     auto copied = [&](const zero::SectionPlacement& placement) {
@@ -230,7 +249,7 @@ class Planner {
     const ActivationNeed& need = in_.activations;
     const bool recompute = in_.recompute == Recompute::kPerUnit;
     const Bytes kept = (recompute ? need.checkpoint_per_stage : need.stage_internal) * need.stages;
-    const Bytes inside = std::max(recompute ? need.stage_internal : Bytes(0), need.last_stage);
+    const Bytes inside = inside_a_stage();
     Bytes activations = kept + inside;
     if (homes + least + activations > in_.device_memory && recompute && in_.mode == Mode::kOffloaded &&
         homes + least + need.checkpoint_per_stage * 3 + inside <= in_.device_memory) {

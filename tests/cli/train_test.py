@@ -502,8 +502,11 @@ class BadInputTest(TrainCase):
 
     def test_too_small_a_budget_names_a_change_that_works(self):
         small = ["--device-memory", "1MiB", "--host-memory", "1MiB", "--disk-space", "1MiB"]
+        # A block whose gradients are more than the slack of any estimate.
+        wide = self.write("wide.json", {**json.loads(MODEL.read_text()), "n_embd": 512, "n_layer": 1, "n_head": 8})
         for number, (settings, extra) in enumerate([(config("nvme"), []), (config("cpu"), ["--recompute", "none"]),
-                                                    (config("nvme", "fp32"), ["--in-memory"])]):
+                                                    (config("nvme", "fp32"), ["--in-memory"]),
+                                                    (config("nvme"), ["--model", wide])]):
             with self.subTest(number):
                 line = self.check(3, r"does not fit: the \w+ tier needs .* has a budget of 1\.00 MiB; give --", *small,
                                   *extra, settings=settings)
