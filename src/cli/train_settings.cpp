@@ -9,7 +9,7 @@
 namespace strata::cli {
 namespace {
 
-const std::string* find(const Settings& settings, const std::string& key) {
+const std::string* find(const Settings& settings, std::string_view key) {
   for (const auto& [name, value] : settings) {
     if (name == key) return &value;
   }
@@ -77,7 +77,7 @@ std::vector<std::string> changes_needing_consent(const std::map<std::string, std
   return changes;
 }
 
-const std::string& setting(const Settings& settings, const std::string& key) {
+const std::string& setting(const Settings& settings, std::string_view key) {
   const std::string* value = find(settings, key);
   STRATA_CHECK(value != nullptr, "a setting that no row names");
   return *value;

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,6 @@ using Settings = std::vector<std::pair<std::string, std::string>>;
 [[nodiscard]] std::vector<std::string> changes_needing_consent(const std::map<std::string, std::string>& given,
                                                                const Settings& recorded);
 
-[[nodiscard]] const std::string& setting(const Settings& settings, const std::string& key);
+[[nodiscard]] const std::string& setting(const Settings& settings, std::string_view key);
 
 }  // namespace strata::cli
