@@ -212,7 +212,8 @@ Result<double> Trainer::micro_batch(std::uint64_t step, std::uint64_t index) {
       const at::Tensor stage_targets = s + 1 == stages ? targets : at::Tensor();
       zero::UnitCall call;
       call.uses = stage_uses_[s];
-      call.function = [this, s, stage_targets, context](std::span<const at::Tensor> parameters, const at::Tensor& input) {
+      call.function = [this, s, stage_targets, context](std::span<const at::Tensor> parameters,
+                                                        const at::Tensor& input) {
         return model_->run_stage(s, parameters, input, stage_targets, context);
       };
       const bool recompute = options_.recompute == Recompute::kPerUnit &&
@@ -376,7 +377,8 @@ Result<TrainSummary> Trainer::run() {
   summary.last_step = engine_->progress().step;
   summary.tokens_per_s = timed_s > 0 ? static_cast<double>(timed_tokens) / timed_s : 0;
   if (!trained) {
-    if (metrics_) STRATA_TRY(metrics_->write_end(EndReason::kError, summary.last_step, seconds(Clock::now() - start), ""));
+    if (metrics_)
+      STRATA_TRY(metrics_->write_end(EndReason::kError, summary.last_step, seconds(Clock::now() - start), ""));
     return tl::unexpected(std::move(trained).error());
   }
   STRATA_TRY(engine_->save());
@@ -385,7 +387,8 @@ Result<TrainSummary> Trainer::run() {
   summary.disk_read_bytes = stats.bytes[static_cast<std::size_t>(tiers::Lane::kDiskRead)];
   summary.disk_written_bytes = stats.bytes[static_cast<std::size_t>(tiers::Lane::kDiskWrite)];
   summary.wall_s = seconds(Clock::now() - start);
-  if (metrics_) STRATA_TRY(metrics_->write_end(summary.reason, summary.last_step, summary.wall_s, summary.state_digest));
+  if (metrics_)
+    STRATA_TRY(metrics_->write_end(summary.reason, summary.last_step, summary.wall_s, summary.state_digest));
   return summary;
 }
 
