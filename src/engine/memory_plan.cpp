@@ -25,9 +25,18 @@ Bytes in_blocks(Bytes bytes) { return round_up(bytes, kBlockAlignment); }
 std::size_t index(Kind kind) { return static_cast<std::size_t>(kind); }
 std::size_t index(Tier tier) { return static_cast<std::size_t>(tier); }
 
+/// Parameters that are to live on the disk may stay in host memory up to max_in_cpu, if that leaves enough of it.
+enum class HostParameters : std::uint8_t { kWhereTheyFit, kNone };
+
 class Planner {
  public:
-  explicit Planner(const PlanInput& input) : in_(input) {
+  Planner(const PlanInput& input, HostParameters host_parameters)
+      : in_(input),
+        host_parameters_(host_parameters),
+        nearest_gradient_(input.mode == Mode::kInMemory ||
+                                  input.config.zero.offload_optimizer.device == OffloadDevice::kNone
+                              ? Tier::kDevice
+                              : Tier::kHost) {
     plan_.tiers[index(Tier::kDevice)].budget = in_.device_memory;
     plan_.tiers[index(Tier::kHost)].budget = in_.host_memory;
     plan_.tiers[index(Tier::kDisk)].budget = in_.disk_space;
@@ -37,9 +46,10 @@ class Planner {
 
   MemoryPlan run() && {
     place_parameters_and_optimizer();
-    place_gradients();
-    plan_host_pool();
+    if (nearest_gradient_ == Tier::kDevice) place_gradients();
     plan_device();
+    if (nearest_gradient_ == Tier::kHost) place_gradients();
+    plan_host_pool();
     plan_disk();
     return std::move(plan_);
   }
@@ -81,7 +91,8 @@ class Planner {
           placement.parameter = Tier::kDisk;
           const Bytes bytes = in_blocks(section.shard_bytes());
           // Host memory is first for rings and gradients: parameters that may stay get at most a quarter of it.
-          if (in_cpu + section.shard_elements <= parameters.max_in_cpu &&
+          const bool may_stay = host_parameters_ == HostParameters::kWhereTheyFit;
+          if (may_stay && in_cpu + section.shard_elements <= parameters.max_in_cpu &&
               host_parameters + bytes <= in_.host_memory / 4) {
             placement.parameter = Tier::kHost;
             in_cpu += section.shard_elements;
@@ -130,43 +141,49 @@ class Planner {
     bool any = false;
     for_each_section([&](const Section& section, const zero::SectionPlacement& placement) {
       Bytes section_bytes;
-      if (placement.parameter == Tier::kDisk || (in_.addressing == device::Addressing::kSeparate &&
-                                                 placement.parameter != Tier::kHost)) {
+      if (copied_to_host(placement.parameter)) {
         section_bytes += in_blocks(section.shard_bytes());
         any = true;
       }
-      if (section.trainable == Trainable::kYes && gradients_spilled) {
+      if (section.trainable == Trainable::kYes && (gradients_spilled || copied_to_host(nearest_gradient_))) {
         section_bytes += gradient_bytes(section);
         largest_gradient = std::max(largest_gradient, gradient_bytes(section));
         any = true;
       }
       largest_section = std::max(largest_section, section_bytes);
       for (std::size_t k = 0; k < section.sub_groups.size(); ++k) {
-        if (placement.optimizer[k] != Tier::kDisk) continue;
+        if (!copied_to_host(placement.optimizer[k])) continue;
         largest_state = std::max(largest_state, in_blocks(state_bytes(section, k)));
         any = true;
       }
     });
-    if (!any) return {};
-    // A tied unit's accumulator and the next unit's may be held at once in backward.
-    return {std::max(largest_section + largest_state * 2, largest_gradient * 2 + largest_section),
-            largest_section * 3 + largest_state * 6};
+    if (!any && spilled_input_.value == 0) return {};
+    // In backward one accumulator is filled while the one before goes home.
+    const Bytes least = std::max(largest_section + largest_state * 2, largest_gradient * 2);
+    return {std::max(least, spilled_input_), largest_section * 3 + largest_state * 6 + spilled_input_ * 2};
   }
 
-  void place_gradients() {
-    const Tier nearest =
-        in_.mode == Mode::kInMemory || in_.config.zero.offload_optimizer.device == OffloadDevice::kNone
-            ? Tier::kDevice
-            : Tier::kHost;
+  /// The host computes on a copy of what is at home there.
+  [[nodiscard]] bool copied_to_host(Tier home) const {
+    return home == Tier::kDisk || (home == Tier::kDevice && in_.addressing == device::Addressing::kSeparate);
+  }
+
+  [[nodiscard]] Bytes all_gradients() {
     Bytes all;
     for_each_section([&](const Section& section, const zero::SectionPlacement&) {
       if (section.trainable == Trainable::kYes) all += gradient_bytes(section);
     });
+    return all;
+  }
+
+  void place_gradients() {
+    const Tier nearest = nearest_gradient_;
     const Bytes homes = tier(Tier::kHost).total();
     Bytes room;
     bool spill = false;
     if (nearest == Tier::kHost) {
-      spill = homes + all + host_pool(false).least > in_.host_memory;
+      const Bytes kept = homes + all_gradients() + host_pool(false).least;
+      spill = kept > in_.host_memory && homes + host_pool(true).least < kept;
       const Bytes pool = host_pool(spill).least;
       if (in_.host_memory > homes + pool) room = in_.host_memory - homes - pool;
     }
@@ -251,10 +268,11 @@ class Planner {
     const Bytes kept = (recompute ? need.checkpoint_per_stage : need.stage_internal) * need.stages;
     const Bytes inside = inside_a_stage();
     Bytes activations = kept + inside;
+    const Bytes with_spills = need.checkpoint_per_stage * 3 + inside;
     if (homes + least + activations > in_.device_memory && recompute && in_.mode == Mode::kOffloaded &&
-        homes + least + need.checkpoint_per_stage * 3 + inside <= in_.device_memory) {
+        with_spills < activations) {
       spill_checkpoints();
-      activations = need.checkpoint_per_stage * 3 + inside;
+      activations = with_spills;
     }
     const Bytes least_total = homes + least + activations;
     if (least_total > in_.device_memory) {
@@ -272,18 +290,17 @@ class Planner {
   }
 
   void spill_checkpoints() {
-    const Bytes bytes = in_blocks(in_.activations.checkpoint_per_stage) * in_.activations.stages;
-    const Bytes host = tier(Tier::kHost).total();
-    const Bytes extra = in_blocks(in_.activations.checkpoint_per_stage) * 2;
-    if (host + bytes <= in_.host_memory) {
+    const Bytes one = in_blocks(in_.activations.checkpoint_per_stage);
+    const Bytes all = one * in_.activations.stages;
+    const Bytes gradients = nearest_gradient_ == Tier::kHost ? all_gradients() : Bytes(0);
+    if (tier(Tier::kHost).total() + gradients + host_pool(false).least + all <= in_.host_memory) {
       plan_.checkpoints = ActivationHome::kHost;
-      count(Tier::kHost, Kind::kActivation, bytes);
+      count(Tier::kHost, Kind::kActivation, all);
     } else {
       plan_.checkpoints = ActivationHome::kDisk;
-      add_scratch(in_blocks(in_.activations.checkpoint_per_stage), in_.activations.stages);
-      if (host + extra <= in_.host_memory) count(Tier::kHost, Kind::kStaging, extra);
+      add_scratch(one, in_.activations.stages);
+      spilled_input_ = one;
     }
-    plan_.host_budget = tier(Tier::kHost).total();
   }
 
   void plan_disk() {
@@ -333,15 +350,22 @@ class Planner {
   }
 
   const PlanInput& in_;
+  const HostParameters host_parameters_;
+  const Tier nearest_gradient_;
   MemoryPlan plan_;
   bool spilled_ = false;
+  Bytes spilled_input_;  ///< of a stage, when it waits on the disk
 };
 
 }  // namespace
 
 Bytes TierPlan::total() const { return std::accumulate(by_kind.begin(), by_kind.end(), Bytes(0)); }
 
-MemoryPlan plan_memory(const PlanInput& input) { return Planner(input).run(); }
+MemoryPlan plan_memory(const PlanInput& input) {
+  MemoryPlan plan = Planner(input, HostParameters::kWhereTheyFit).run();
+  if (!plan.misfit || plan.misfit->tier != Tier::kHost) return plan;
+  return Planner(input, HostParameters::kNone).run();
+}
 
 std::string budget_flags(const Budgets& from, const Budgets& to) {
   constexpr const char* kFlags[] = {"--device-memory", "--host-memory", "--disk-space"};
