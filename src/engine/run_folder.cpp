@@ -215,7 +215,10 @@ Result<RunRecord> read_run(const std::filesystem::path& folder) {
     }
     return record_from(document);
   } catch (const json::exception& error) {
-    return fail(ErrorCode::kStore, fmt::format("'{}' is damaged: {}", path.string(), error.what()),
+    // The library's own tag says nothing to a person.
+    std::string what = error.what();
+    if (const auto tag = what.find("] "); tag != std::string::npos) what.erase(0, tag + 2);
+    return fail(ErrorCode::kStore, fmt::format("'{}' is damaged: {}", path.string(), what),
                 "restore the file, or start a new run");
   }
 }

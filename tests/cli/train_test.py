@@ -376,6 +376,10 @@ class ResumeTest(TrainCase):
         data.rename(self.dir / "aside")
         self.assertIn(str(data), self.refused(self.resume(out, "--steps", "3", code=4)))
 
+    def test_a_damaged_record(self):
+        self.write("run.json", "{}")
+        self.assertRegex(self.refused(self.resume(self.dir, code=4)), r"run\.json' is damaged: key 'schema' not found")
+
     def test_a_torn_last_line_of_the_metrics_goes(self):
         out, metrics = self.dir / "run", self.dir / "run.jsonl"
         self.train(out, steps=2)
