@@ -247,12 +247,12 @@ void UnitRuntime::bind_together(std::span<const UnitId> units) {
   // The plan has room for them all, but the first ones lie where the last one then finds no run that is long enough.
   for (const UnitId id : units) unbind(*units_[id.value]);
   tiers_.drop_unleased(Tier::kDevice);
-  for (const UnitId id : units) bind(*units_[id.value], Cause::kPlanned);
+  for (const UnitId id : units) bind(*units_[id.value], Cause::kPlannedAgain);
 }
 
 void UnitRuntime::bind(Unit& unit, Cause cause) {
   if (unit.bound) {
-    if (cause == Cause::kPlanned) unit.on_demand = false;
+    if (cause != Cause::kDemand) unit.on_demand = false;
     return;
   }
   try {
@@ -268,7 +268,7 @@ void UnitRuntime::bind(Unit& unit, Cause cause) {
 void UnitRuntime::bind_section(Unit& unit, std::uint32_t s, Cause cause) {
   const SectionObjects& ids = (*unit.objects)[s];
   SectionStorage& section = unit.sections[s];
-  lookahead_.use(ids.parameter);
+  if (cause != Cause::kPlannedAgain) lookahead_.use(ids.parameter);
   section.shard = value_or_throw(read_shard(ids.parameter, cause));
   const std::byte* data = section.shard.bytes().data();
   if (collectives_.world_size() > 1) {

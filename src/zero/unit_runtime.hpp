@@ -90,7 +90,11 @@ class UnitRuntime {
   class InputNode;
   struct InputEvent;
 
-  enum class Cause : std::uint8_t { kPlanned, kDemand };
+  enum class Cause : std::uint8_t {
+    kPlanned,
+    kPlannedAgain,  ///< after scattered room: nothing is fetched ahead into what there is
+    kDemand
+  };
   [[nodiscard]] Result<tiers::ReadLease> read_shard(ObjectId shard, Cause cause);
   void bind_together(std::span<const UnitId> units);
   void bind(Unit& unit, Cause cause);
