@@ -1,6 +1,7 @@
 // A disk that fails under training: the next step is exact, or the run has ended clearly and resumes exactly.
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include <torch/nn/modules.h>
 
@@ -59,6 +60,7 @@ class Training {
   [[nodiscard]] const Error& error() const { return error_; }
   [[nodiscard]] engine::Engine& engine() { return *engine_; }
   [[nodiscard]] FailurePlan& failures() { return *failures_; }
+  [[nodiscard]] at::Tensor weight(std::uint32_t unit) { return linears_[unit]->weight; }
 
   /// One attempt at the next step. `factor` multiplies the loss.
   Result<engine::StepReport> try_step(float factor = 1) {
@@ -343,6 +345,50 @@ TEST(EngineFaultsTest, ASpillThatFailsToBeWrittenCostsItsStepOnly) {
   training.step();
   ASSERT_TRUE(training.engine().save());
   EXPECT_EQ(training.digest(), reference_digests(scene, 3, folder.path() / "reference").back());
+}
+
+TEST(EngineFaultsTest, AWeightOutsideItsUnitThatCannotBeReadIsAnErrorNotACrash) {
+  const Scene scene = scenes()[0];
+  const testing::TempDir folder;
+  Training training(folder.path() / "run", scene);
+  ASSERT_TRUE(training) << to_string(training.error());
+  training.step();
+  for (const Tier tier : {Tier::kDevice, Tier::kHost}) training.engine().tiers().drop_unleased(tier);
+  training.failures().fail_nth(io::Op::kRead, 1, 1000);
+  training.engine().begin_step();
+  float sum = -1;
+  const auto status = training.engine().compute([&] {
+    const at::NoGradGuard guard;
+    sum = training.weight(6).mul(training.weight(7)).sum().item<float>();  // kernels that crash on a null storage
+  });
+  training.failures().stop();
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kIo) << to_string(status.error());
+  EXPECT_EQ(sum, 0);
+  training.engine().abort_step();
+  training.step();
+  EXPECT_EQ(training.digest(), reference_digests(scene, 2, folder.path() / "reference").back());
+}
+
+TEST(EngineFaultsTest, AccumulationTypesDifferButPlacesDoNot) {
+  std::map<DType, std::string> digests;
+  for (const DType type : {DType::kFloat32, DType::kBFloat16}) {
+    for (const std::size_t where : {1u, 2u, 5u, 6u}) {
+      Scene scene = scenes()[where];
+      scene.accumulation = 3;
+      scene.type = at::kBFloat16;
+      scene.adjust = [type, adjust = scene.adjust](EngineOptions& options) {
+        options.config.grad_accum_dtype = type;
+        adjust(options);
+      };
+      SCOPED_TRACE(scene.name + " " + std::string(name_of(type)));
+      const testing::TempDir folder;
+      const std::string digest = reference_digests(scene, 3, folder.path() / "run").back();
+      EXPECT_FALSE(digest.empty());
+      EXPECT_EQ(digests.try_emplace(type, digest).first->second, digest);
+    }
+  }
+  EXPECT_NE(digests[DType::kFloat32], digests[DType::kBFloat16]) << "the setting has no effect";
 }
 
 TEST(EngineFaultsTest, AFirstStepThatFailsHalfWayEndsTheRun) {

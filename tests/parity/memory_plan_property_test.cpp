@@ -150,6 +150,7 @@ class RandomRun {
         parameter.shape = {static_cast<std::int64_t>(size + 1)};
         parameter.dtype = options_.config.precision == Precision::kBf16 && chance(0.8) ? DType::kBFloat16
                                                                                        : DType::kFloat32;
+        if (p > 0 && chance(0.05)) parameter.shape = {0};
         // The first one is trained, so that there is a gradient.
         if (p > 0 && chance(0.2)) parameter.trainable = zero::Trainable::kNo;
         unit.parameters.push_back(std::move(parameter));
