@@ -61,7 +61,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--strata", required=True)
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "demo-run")
-    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--short-steps", type=int, default=8)
     parser.add_argument("--device-memory", default="48MiB")
     parser.add_argument("--host-memory", default="48MiB")
