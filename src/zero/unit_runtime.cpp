@@ -262,7 +262,6 @@ void UnitRuntime::bind(Unit& unit, Cause cause) {
     throw;
   }
   unit.bound = true;
-  ++bound_count_;
 }
 
 void UnitRuntime::bind_section(Unit& unit, std::uint32_t s, Cause cause) {
@@ -300,7 +299,6 @@ void UnitRuntime::unbind(Unit& unit) {
     section.shard.release();
     section.gathered.release();
   }
-  if (unit.bound) --bound_count_;
   unit.bound = false;
   unit.until_flush = false;
   unit.on_demand = false;

@@ -8,7 +8,6 @@
 // unit's storage, so they see the bytes return.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -79,7 +78,6 @@ class UnitRuntime {
 
   /// For the observer: binds the unit that owns `storage`, if it is one of ours and unbound. Never throws.
   void bind_owner_of(const c10::StorageImpl* storage) noexcept;
-  [[nodiscard]] bool any_unbound() const noexcept { return bound_count_.load() < units_.size(); }
 
   /// Lets accumulators in hand go home, so that the host tier has room in one run.
   void make_host_room();
@@ -115,7 +113,6 @@ class UnitRuntime {
   prefetch::Lookahead lookahead_;
   std::vector<std::unique_ptr<Unit>> units_;
   std::unordered_map<const c10::StorageImpl*, std::uint32_t> owners_;
-  std::atomic<std::size_t> bound_count_{0};
   /// Hooks that outlive the runtime find it gone through this.
   std::shared_ptr<UnitRuntime*> self_;
   mutable std::recursive_mutex mutex_;  ///< hooks run on autograd's threads and call each other's entries
